@@ -1,0 +1,53 @@
+"""The messages between producer and workers: hints, never facts. The name of a task is its step, and so is its queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from campaign.tile import Step, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TICK = "tick"
+"""Task of the fleet's clock: looks for what is due and sends messages about it."""
+
+FINALIZE = "finalize"
+"""Task that brings the catalog above the items up to date, on the publish queue."""
+
+_TILES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Message:
+    """One task to be sent."""
+
+    task: str
+    queue: str
+    kwargs: Mapping[str, str]
+    """JSON values only; what a person sees in Flower."""
+    task_id: str | None = None
+
+
+def tile_message(tile: Tile) -> Message | None:
+    """The message that moves `tile` on, None when no worker has to; tiles of one back-end are tracked together."""
+    step = tile.next_step
+    if step is None:
+        return None
+    if step is Step.TRACK:
+        return track_message(tile.backend, [tile])
+    task_id = f"{tile.campaign}.{tile.id}.{step}.{tile.attempt}"
+    return Message(step, step, {"campaign": tile.campaign, "tile": tile.id}, task_id)
+
+
+def track_message(backend: str, tiles: Iterable[Tile]) -> Message:
+    """The message that looks at the jobs of `tiles` on `backend`; the tiles are named for the person who reads it."""
+    keys = [tile.key for tile in tiles]
+    more = f" and {len(keys) - _TILES_SHOWN} more" if len(keys) > _TILES_SHOWN else ""
+    return Message(Step.TRACK, Step.TRACK, {"backend": backend, "tiles": ", ".join(keys[:_TILES_SHOWN]) + more})
+
+
+def finalize_message(campaign: str) -> Message:
+    """The message that brings the catalog of `campaign` up to date."""
+    return Message(FINALIZE, Step.PUBLISH, {"campaign": campaign}, f"{campaign}.{FINALIZE}")

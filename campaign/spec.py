@@ -1,0 +1,236 @@
+"""The user's campaign file: a Python module with `campaign = Campaign(...)` and plain functions found by name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import tomllib
+import traceback
+from collections.abc import Callable, Sequence  # noqa: TC003  (pydantic evaluates annotations)
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from campaign.errors import InvalidInput
+from campaign.tile import NAME_PATTERN
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Auth = Literal["none", "basic", "client_credentials"]
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=64)]
+
+
+class Backend(BaseModel):
+    """An openEO back-end and how much may be asked of it; shared by all workers and campaigns of a fleet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    """What the `backend_name` column of a table and the names of environment variables say."""
+    url: str
+    """Root URL of its openEO API."""
+    auth: Auth = "none"
+    """How workers log in; user names and secrets come from the environment only."""
+    provider_id: str | None = None
+    """OIDC provider, where the back-end has several."""
+    parallel_jobs: int = Field(default=2, ge=1)
+    """How many jobs of this fleet it may have at once."""
+    poll_interval: float = Field(default=10.0, gt=0)
+    """Shortest time between two looks at its job list, in seconds; while nothing moves they grow up to sixfold."""
+    timeout: float = Field(default=120.0, gt=0)
+    """How long one request may take, in seconds."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_web_address(cls, url: str) -> str:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http(s) address")
+        if parts.username or parts.password:
+            raise ValueError("credentials do not belong into the address; set them in the environment")
+        return parts.geturl()
+
+    def variable(self, what: str) -> str:
+        """Name of the environment variable for `what`: `FLEET_<BACKEND>_<WHAT>`."""
+        return f"FLEET_{re.sub('[^A-Z0-9]', '_', self.name.upper())}_{what}"
+
+    def secret(self, what: str) -> str | None:
+        """`what` (USERNAME, PASSWORD, CLIENT_ID, CLIENT_SECRET) from the environment, None if it is not set."""
+        return os.environ.get(self.variable(what)) or None
+
+
+class Publish(BaseModel):
+    """Where items go and what their STAC collection says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: Literal["static"] = "static"
+    """A static catalog below the output location."""
+    title: str | None = None
+    description: str | None = None
+    """Markdown; default: says which campaign the items come from."""
+    license: str = "other"
+    """SPDX identifier, or `other`."""
+
+
+def _as_sequence(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Backend)) else value
+
+
+class Campaign(BaseModel):
+    """One workflow over every tile of a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: Name
+    table: Any
+    """A (Geo)DataFrame, the path of one (CSV, Parquet, GeoParquet, GeoJSON, GeoPackage), or a function returning one."""
+    backends: Annotated[Sequence[Backend | str], BeforeValidator(_as_sequence)] = Field(min_length=1)
+    """Back-ends, or the names of some in `backends.toml`."""
+    output: str = "results"
+    """Folder for assets and catalog; a relative one is below the working directory."""
+    publish: Publish = Publish()
+    max_attempts: int = Field(default=3, ge=1)
+    """How many jobs one tile may cost before it fails."""
+    id_column: str | None = None
+    """Column with the tiles' ids; default: `tile_id`, else the index, else the position."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [backend if isinstance(backend, str) else backend.name for backend in self.backends]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"backends: {', '.join(doubled)} named more than once")
+        return self
+
+
+@dataclass(frozen=True)
+class CampaignFile:
+    """A campaign file that was read: its settings with all back-ends resolved, and the user's functions."""
+
+    path: Path
+    sha256: str
+    campaign: Campaign
+    backends: tuple[Backend, ...]
+    start_job: Callable[..., Any]
+
+    @property
+    def table_source(self) -> Any:
+        """The campaign's table; the path of one is taken from the folder of the campaign file."""
+        source = self.campaign.table
+        return self.path.parent / source if isinstance(source, (str, Path)) else source
+
+
+def load_campaign(path: Path, backends_file: Path | None = None, urls: dict[str, str] | None = None) -> CampaignFile:
+    """Read a campaign file.
+
+    Args:
+        path: the Python file.
+        backends_file: a `backends.toml`; default: the one beside the campaign file, if there is one.
+        urls: root URLs that replace those of the named back-ends.
+
+    Raises:
+        InvalidInput: the file is missing, does not run, or what it says is wrong; names the setting.
+    """
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); give the path of a campaign file") from error
+    sha256 = hashlib.sha256(source).hexdigest()
+    module = _run(path.resolve(), sha256)
+    campaign = getattr(module, "campaign", None)
+    if not isinstance(campaign, Campaign):
+        raise InvalidInput(f"{path}: has no campaign; add `campaign = Campaign(name=..., table=..., backends=[...])`")
+    start_job = getattr(module, "start_job", None)
+    if not callable(start_job):
+        raise InvalidInput(f"{path}: has no start_job; add `def start_job(row, connection, **kwargs)` that returns a job")
+    backends = _resolve_backends(campaign, path, backends_file, urls or {})
+    return CampaignFile(path.resolve(), sha256, campaign, backends, start_job)
+
+
+def _run(path: Path, sha256: str) -> ModuleType:
+    name = f"fleet_campaign_{sha256[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"{path}: is not a Python file; a campaign file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ValidationError as error:
+        raise InvalidInput(f"{path}: {settings_problem(error)}") from error
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
+    except SyntaxError as error:
+        raise InvalidInput(f"{path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise InvalidInput(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_in(path: Path, error: Exception) -> int | str | None:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else "?"
+
+
+def settings_problem(error: ValidationError) -> str:
+    """What pydantic found, on one line: each setting with what is wrong about it."""
+    problems = (
+        ".".join(str(part) for part in problem["loc"] if part not in {"Backend", "str"}) + ": " + problem["msg"]
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+    return f"{error.title}: " + "; ".join(dict.fromkeys(problem.removeprefix(": ") for problem in problems))
+
+
+def _resolve_backends(
+    campaign: Campaign, path: Path, backends_file: Path | None, urls: dict[str, str]
+) -> tuple[Backend, ...]:
+    known = read_backends(backends_file or path.parent / "backends.toml", required=backends_file is not None)
+    resolved = {}
+    for backend in campaign.backends:
+        if isinstance(backend, str):
+            if backend not in known:
+                raise InvalidInput(
+                    f"{path}: unknown back-end {backend!r}; backends.toml has {', '.join(sorted(known)) or 'none'}"
+                )
+            resolved[backend] = known[backend]
+        else:
+            resolved[backend.name] = backend
+    for name, url in urls.items():
+        if name not in resolved:
+            raise InvalidInput(f"--backend {name}={url}: unknown back-end; {path.name} has {', '.join(sorted(resolved))}")
+        resolved[name] = _backend(f"--backend {name}", resolved[name].model_dump() | {"url": url})
+    return tuple(resolved.values())
+
+
+def read_backends(path: Path, *, required: bool = False) -> dict[str, Backend]:
+    """The back-ends of a `backends.toml`, one table `[NAME]` each with the fields of `Backend`.
+
+    Raises:
+        InvalidInput: the file is `required` and missing, or wrong; names the back-end and the field.
+    """
+    if not path.exists():
+        if required:
+            raise InvalidInput(f"{path}: no such file; FLEET_BACKENDS names it")
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: {error}") from error
+    return {name: _backend(f"{path} [{name}]", {"name": name, **table}) for name, table in tables.items()}
+
+
+def _backend(where: str, fields: dict[str, Any]) -> Backend:
+    try:
+        return Backend(**fields)
+    except ValidationError as error:
+        raise InvalidInput(f"{where}: {settings_problem(error)}") from error

@@ -1,0 +1,359 @@
+"""The store: every fact about campaigns, tiles and back-ends, in Redis. `transition.lua` documents the keys."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
+from campaign.tile import TILE_FIELDS, Step, Tile, TileStatus, check_transition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+CHUNK = 1000
+"""Tiles per round trip and rows per chunk of the table."""
+
+ANYONE = "*"
+"""As expected holder of a tile: whoever holds it."""
+
+_NUMBERS = {"order": int, "attempt": int, "tries": int, "since": float, "submitted_at": float, "started_at": float}
+_NUMBERS |= {"finished_at": float, "published_at": float, "costs": float}
+
+
+@dataclass(frozen=True)
+class CampaignMeta:
+    """What the store keeps of a campaign beside its tiles."""
+
+    name: str
+    path: str
+    """The campaign file."""
+    sha256: str
+    """Its content when the campaign was enqueued."""
+    urls: Mapping[str, str]
+    """Back-ends in the order of the campaign file: name -> root URL."""
+    output: str
+    """Absolute folder of assets and catalog."""
+    publish: Mapping[str, Any]
+    """The fields of `Publish`."""
+    max_attempts: int
+    total: int
+    """Number of tiles."""
+    digest: str
+    """Digest of the table."""
+    created_at: float
+    """Seconds since the epoch."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of its back-ends."""
+        return tuple(self.urls)
+
+
+@dataclass(frozen=True)
+class BackendState:
+    """A back-end as the fleet sees it now."""
+
+    name: str
+    url: str
+    parallel_jobs: int
+    used: int
+    """Slots taken."""
+    waiting: int
+    """Tiles that wait for room there."""
+    paused_until: float
+    """Seconds since the epoch; 0 when it is not paused."""
+    paused_reason: str
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is submitted to it now."""
+        return self.paused_until > time.time()
+
+
+class TileStore:
+    """Campaigns, tiles and back-ends of one fleet.
+
+    Every method may raise `StoreUnavailable`.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str = "fleet") -> None:
+        self.redis = client
+        self.namespace = namespace
+        self._transition = client.register_script(read_script("transition.lua"))
+        self._add = client.register_script(read_script("add.lua"))
+
+    @classmethod
+    def connect(cls, url: str, namespace: str = "fleet") -> TileStore:
+        """A store on the Redis at `url`, which is asked for an answer.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        client = redis.Redis.from_url(
+            url,
+            socket_keepalive=True,
+            health_check_interval=30,
+            socket_connect_timeout=5,
+            socket_timeout=30,
+            retry=Retry(ExponentialBackoff(cap=2, base=0.05), 8),
+        )
+        try:
+            client.ping()
+        except redis.RedisError as error:
+            raise StoreUnavailable(f"Redis does not answer ({error}); check FLEET_REDIS_URL") from error
+        return cls(client, namespace)
+
+    def key(self, *parts: str) -> str:
+        """The Redis key of `parts` in this fleet's namespace."""
+        return ":".join((self.namespace, *parts))
+
+    def now(self) -> float:
+        """The time on Redis, the one clock that all machines of a fleet share, in seconds since the epoch."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + micros / 1e6
+
+    # Campaigns
+
+    def put_campaign(self, meta: CampaignMeta) -> None:
+        """Write what is kept of a campaign; a second time replaces it."""
+        fields = asdict(meta) | {"urls": json.dumps(dict(meta.urls)), "publish": json.dumps(dict(meta.publish))}
+        pipe = self.redis.pipeline()
+        pipe.hset(self.key("c", meta.name, "meta"), mapping=fields)
+        pipe.sadd(self.key("campaigns"), meta.name)
+        pipe.execute()
+
+    def campaign(self, name: str) -> CampaignMeta | None:
+        """What is kept of a campaign, None when there is none of that name."""
+        raw = _decoded(self.redis.hgetall(self.key("c", name, "meta")))
+        if not raw:
+            return None
+        numbers = {"max_attempts": int(raw["max_attempts"]), "total": int(raw["total"])}
+        documents = {"urls": json.loads(raw["urls"]), "publish": json.loads(raw["publish"])}
+        known = {field: raw[field] for field in ("name", "path", "sha256", "output", "digest")}
+        return CampaignMeta(**known, **numbers, **documents, created_at=float(raw["created_at"]))
+
+    def campaigns(self) -> list[str]:
+        """Names of all campaigns, sorted."""
+        return sorted(name.decode() for name in self.redis.smembers(self.key("campaigns")))
+
+    def put_table(self, campaign: str, chunks: Iterable[bytes]) -> None:
+        """Keep the user's table in chunks of `CHUNK` rows."""
+        for number, chunk in enumerate(chunks):
+            self.redis.hset(self.key("c", campaign, "table"), str(number), chunk)
+
+    def table_chunk(self, campaign: str, order: int) -> bytes:
+        """The chunk of the table that has the row at position `order`.
+
+        Raises:
+            FleetError: there is none.
+        """
+        chunk: bytes | None = self.redis.hget(self.key("c", campaign, "table"), str(order // CHUNK))
+        if chunk is None:
+            raise FleetError(f"the table of {campaign} has no row {order}; enqueue it again")
+        return chunk
+
+    def table_chunks(self, campaign: str) -> Iterator[bytes]:
+        """All chunks of the table, in its order."""
+        for number in range(self.redis.hlen(self.key("c", campaign, "table"))):
+            yield self.table_chunk(campaign, number * CHUNK)
+
+    def add_tiles(self, tiles: Sequence[Tile], backends: Sequence[str]) -> int:
+        """Add those `tiles` of one campaign that are not there yet, waiting for room; returns how many were new."""
+        added = 0
+        for start in range(0, len(tiles), CHUNK):
+            rows = [
+                (tile.id, tile.order, [tile.backend] if tile.pinned else list(backends), tile.pinned)
+                for tile in tiles[start : start + CHUNK]
+            ]
+            added += self._add(args=[self.namespace, tiles[0].campaign, json.dumps(rows)])
+        return added
+
+    def catalog_state(self, campaign: str) -> dict[str, float]:
+        """How many tiles were `published` when the catalog was last brought up to date; `asked_at`, `asked_for`."""
+        raw = _decoded(self.redis.hgetall(self.key("c", campaign, "catalog")))
+        return {name: float(raw.get(name, 0)) for name in ("published", "asked_at", "asked_for")}
+
+    def put_catalog_state(self, campaign: str, **fields: float) -> None:
+        """Keep some of what `catalog_state` tells."""
+        self.redis.hset(self.key("c", campaign, "catalog"), mapping=dict(fields))
+
+    # Tiles
+
+    def get(self, campaign: str, tile_id: str) -> Tile | None:
+        """One tile, None when there is none."""
+        return self.get_many(campaign, [tile_id])[0]
+
+    def get_many(self, campaign: str, tile_ids: Sequence[str]) -> list[Tile | None]:
+        """Several tiles in one round trip, in the order asked for."""
+        pipe = self.redis.pipeline(transaction=False)
+        for tile_id in tile_ids:
+            pipe.hgetall(self.key("c", campaign, "t", tile_id))
+        return [
+            _tile(campaign, tile_id, _decoded(raw)) for tile_id, raw in zip(tile_ids, pipe.execute(), strict=True)
+        ]
+
+    def tile_ids(self, campaign: str, status: TileStatus, limit: int | None = None) -> list[str]:
+        """Ids of the tiles in `status`, in the order of the table."""
+        end = -1 if limit is None else limit - 1
+        return [raw.decode() for raw in self.redis.zrange(self.key("c", campaign, "s", status), 0, end)]
+
+    def tiles(self, campaign: str, status: TileStatus | None = None) -> Iterator[Tile]:
+        """All tiles (in `status`), those of one status in the order of the table."""
+        for wanted in TileStatus if status is None else (status,):
+            ids = self.tile_ids(campaign, wanted)
+            for start in range(0, len(ids), CHUNK):
+                found = self.get_many(campaign, ids[start : start + CHUNK])
+                yield from (tile for tile in found if tile is not None and tile.status is wanted)
+
+    def counts(self, campaign: str) -> dict[TileStatus, int]:
+        """How many tiles are in each status, zeros left out."""
+        pipe = self.redis.pipeline(transaction=False)
+        for status in TileStatus:
+            pipe.zcard(self.key("c", campaign, "s", status))
+        return {status: count for status, count in zip(TileStatus, pipe.execute(), strict=True) if count}
+
+    def transition(  # noqa: PLR0913  (the words of the compare-and-set)
+        self,
+        tile: Tile,
+        to: TileStatus,
+        *,
+        anyone: bool = False,
+        holder: str = "",
+        due: float | None = None,
+        room: str = "keep",
+        backends: Sequence[str] = (),
+        **changes: Any,
+    ) -> Tile:
+        """Move `tile` from the status and attempt it was read with to `to`, or fail without a trace.
+
+        Args:
+            tile: the tile as `claim` or `get` returned it.
+            to: its next status; the present one to set fields.
+            anyone: move it whoever holds it; default: it must be held as `tile` says.
+            holder: token of who holds it afterwards.
+            due: seconds until somebody has to look at it again, None for never.
+            room: keep, take, free or wait (see `transition.lua`).
+            backends: candidates for take and wait.
+            changes: fields of the tile to set; None and "" remove one.
+
+        Returns:
+            The tile as it is now.
+
+        Raises:
+            IllegalTransition: `TRANSITIONS` does not have it.
+            TransitionLost: it is in another status by now, or somebody else holds it.
+            NoRoom: no back-end has room; it waits.
+        """
+        if to is not tile.status:
+            check_transition(tile.status, to)
+        changes = {name: value for name, value in changes.items() if getattr(tile, name) != value}
+        expected = ANYONE if anyone else tile.holder
+        arguments: list[Any] = [self.namespace, tile.campaign, tile.id, tile.status, to, expected, tile.attempt]
+        arguments += [holder, "" if due is None else due, room, json.dumps(list(backends))]
+        for name, value in changes.items():
+            arguments += [name, _encoded(value)]
+        answer = self._transition(keys=[self.key("c", tile.campaign, "t", tile.id)], args=arguments)
+        outcome = answer[0].decode()
+        if outcome == "full":
+            raise NoRoom(f"{tile.key} waits for room on {', '.join(backends)}")
+        if outcome != "ok":
+            now = answer[1].decode() if len(answer) > 1 else outcome
+            raise TransitionLost(f"{tile.key}: {tile.status} -> {to} came too late, it is {now}")
+        if room == "take":
+            changes["backend"] = answer[2].decode()
+        if to is not tile.status:
+            changes["since"] = float(answer[1])
+        return tile.evolve(status=to, holder=holder, **changes)
+
+    def claim(self, tile: Tile, lease: float, to: TileStatus | None = None, **words: Any) -> Tile:
+        """Take hold of a tile that nobody holds, or whose holder let its lease of `lease` seconds end.
+
+        Raises:
+            TransitionLost: somebody holds it, or it moved on.
+            NoRoom: with `room="take"`, as `transition`.
+        """
+        free = tile.evolve(holder="")
+        return self.transition(free, to or tile.status, holder=uuid.uuid4().hex, due=lease, **words)
+
+    def record_failure(self, tile: Tile, failure: Mapping[str, Any]) -> None:
+        """Append `failure` to the history of `tile`."""
+        entry = {"attempt": tile.attempt, "job_id": tile.job_id, "backend": tile.backend, "at": time.time(), **failure}
+        self.redis.rpush(self.key("c", tile.campaign, "history", tile.id), json.dumps(entry))
+
+    def history(self, campaign: str, tile_id: str) -> list[dict[str, Any]]:
+        """What failed for a tile so far, oldest first."""
+        return [json.loads(raw) for raw in self.redis.lrange(self.key("c", campaign, "history", tile_id), 0, -1)]
+
+    # Back-ends
+
+    def put_backend(self, name: str, fields: Mapping[str, str | int | float]) -> None:
+        """Write the settings of a back-end; its pause and what is running there stay."""
+        pipe = self.redis.pipeline()
+        pipe.hset(self.key("b", name), mapping=dict(fields))
+        pipe.sadd(self.key("backends"), name)
+        pipe.execute()
+
+    def backend_names(self) -> list[str]:
+        """Names of all back-ends of the fleet, sorted."""
+        return sorted(name.decode() for name in self.redis.smembers(self.key("backends")))
+
+    def backend_settings(self, name: str) -> dict[str, str]:
+        """All fields that are kept of a back-end."""
+        return _decoded(self.redis.hgetall(self.key("b", name)))
+
+    def backend(self, name: str) -> BackendState:
+        """A back-end as the fleet sees it now."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.hgetall(self.key("b", name))
+        pipe.scard(self.key("b", name, "slots"))
+        pipe.zcard(self.key("b", name, "waiting"))
+        raw, used, waiting = pipe.execute()
+        fields = _decoded(raw)
+        return BackendState(
+            name=name,
+            url=fields.get("url", ""),
+            parallel_jobs=int(fields.get("parallel_jobs", 0)),
+            used=used,
+            waiting=waiting,
+            paused_until=float(fields.get("paused_until", 0)),
+            paused_reason=fields.get("paused_reason", ""),
+        )
+
+    def queue_length(self, step: Step) -> int:
+        """How many messages wait in the queue of `step`."""
+        return int(self.redis.llen(self.key("celery:") + step))
+
+
+def read_script(name: str) -> str:
+    """The text of a Lua script of this package."""
+    return resources.files("campaign").joinpath(name).read_text("utf-8")
+
+
+def _decoded(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in raw.items()}
+
+
+def _encoded(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _tile(campaign: str, tile_id: str, raw: Mapping[str, str]) -> Tile | None:
+    if not raw:
+        return None
+    fields: dict[str, Any] = {name: raw[name] for name in TILE_FIELDS if name in raw}
+    for name, number in _NUMBERS.items():
+        if name in fields:
+            fields[name] = number(fields[name])
+    fields["pinned"] = fields.get("pinned") == "1"
+    return Tile(campaign, tile_id, **fields | {"status": TileStatus(raw["status"])})

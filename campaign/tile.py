@@ -1,0 +1,180 @@
+"""A tile and its life: statuses, the transitions between them, and the step that moves each one on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from campaign.errors import IllegalTransition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""What campaign names and tile ids are made of: safe in file names, STAC ids, URLs and Redis keys."""
+
+
+class TileStatus(StrEnum):
+    """Where a tile is in its life; openEO's own job statuses are used verbatim while a job exists."""
+
+    NOT_STARTED = "not_started"
+    """In the table; waits for room on a back-end."""
+    SUBMITTING = "submitting"
+    """A worker has claimed it and is creating the job."""
+    CREATED = "created"
+    """The job exists on the back-end and is not started."""
+    QUEUED = "queued"
+    """The job is started and waits on the back-end."""
+    RUNNING = "running"
+    """The job runs on the back-end."""
+    FINISHED = "finished"
+    """The back-end is done; the results are not fetched yet."""
+    POSTPROCESSED = "postprocessed"
+    """The assets are in their final place and their STAC items are written."""
+    PUBLISHED = "published"
+    """The items are in the catalog: done."""
+    FAILED = "failed"
+    """Attempts used up or not worth another one; the tile says where and why."""
+    CANCELED = "canceled"
+    """Canceled by the user."""
+    SKIPPED = "skipped"
+    """The user's `start_job` returned None."""
+
+
+class Step(StrEnum):
+    """What moves a tile on: one word for the module, the task, the queue, the log action and the CLI column."""
+
+    SUBMIT = "submit"
+    TRACK = "track"
+    POSTPROCESS = "postprocess"
+    PUBLISH = "publish"
+
+
+_S = TileStatus
+
+TRANSITIONS: Mapping[TileStatus, frozenset[TileStatus]] = MappingProxyType(
+    {
+        _S.NOT_STARTED: frozenset({_S.SUBMITTING, _S.CANCELED}),
+        _S.SUBMITTING: frozenset({_S.NOT_STARTED, _S.CREATED, _S.SKIPPED, _S.FAILED, _S.CANCELED}),
+        _S.CREATED: frozenset({_S.QUEUED, _S.RUNNING, _S.FINISHED, _S.NOT_STARTED, _S.FAILED, _S.CANCELED}),
+        _S.QUEUED: frozenset({_S.RUNNING, _S.FINISHED, _S.NOT_STARTED, _S.FAILED, _S.CANCELED}),
+        _S.RUNNING: frozenset({_S.QUEUED, _S.FINISHED, _S.NOT_STARTED, _S.FAILED, _S.CANCELED}),
+        _S.FINISHED: frozenset({_S.POSTPROCESSED, _S.FAILED, _S.CANCELED}),
+        _S.POSTPROCESSED: frozenset({_S.PUBLISHED, _S.FAILED, _S.CANCELED}),
+        _S.PUBLISHED: frozenset(),
+        _S.FAILED: frozenset({_S.NOT_STARTED, _S.FINISHED, _S.POSTPROCESSED}),
+        _S.CANCELED: frozenset({_S.NOT_STARTED}),
+        _S.SKIPPED: frozenset({_S.NOT_STARTED}),
+    }
+)
+"""Every move a tile can make; whatever is not listed is a bug and raises `IllegalTransition`."""
+
+NEXT_STEP: Mapping[TileStatus, Step] = MappingProxyType(
+    {
+        _S.NOT_STARTED: Step.SUBMIT,
+        _S.SUBMITTING: Step.SUBMIT,
+        _S.CREATED: Step.SUBMIT,
+        _S.QUEUED: Step.TRACK,
+        _S.RUNNING: Step.TRACK,
+        _S.FINISHED: Step.POSTPROCESS,
+        _S.POSTPROCESSED: Step.PUBLISH,
+    }
+)
+"""The step that moves a tile on; a status without one waits for the user or for nothing."""
+
+HOLDS_SLOT = frozenset({_S.SUBMITTING, _S.CREATED, _S.QUEUED, _S.RUNNING})
+"""Statuses in which a tile takes room on its back-end."""
+
+TERMINAL = frozenset(_S) - frozenset(NEXT_STEP)
+"""Statuses from which no worker moves a tile on."""
+
+RETRY_FROM: Mapping[Step, TileStatus] = MappingProxyType(
+    {
+        Step.SUBMIT: _S.NOT_STARTED,
+        Step.TRACK: _S.NOT_STARTED,
+        Step.POSTPROCESS: _S.FINISHED,
+        Step.PUBLISH: _S.POSTPROCESSED,
+    }
+)
+"""The status a failed tile goes back to, by the step that failed: no second job when the first one is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One cell of the grid on its way from the table to the catalog."""
+
+    campaign: str
+    """Name of the campaign."""
+    id: str
+    """Stable identifier within the campaign."""
+    status: TileStatus = TileStatus.NOT_STARTED
+    order: int = 0
+    """Position in the table, from 0."""
+    attempt: int = 0
+    """Number of the attempt to get a job for it done, from 1 once submitted."""
+    tries: int = 0
+    """How often the present step was tried in vain in this attempt."""
+    backend: str = ""
+    """Name of the back-end that has its job, or that it is pinned to."""
+    pinned: bool = False
+    """Whether the table names its back-end."""
+    job_id: str = ""
+    """The job on the back-end."""
+    holder: str = ""
+    """Token of the claim under which a worker holds it, if one does."""
+    since: float = 0.0
+    """When it came into its present status, seconds since the epoch."""
+    submitted_at: float = 0.0
+    """When the present attempt was claimed, seconds since the epoch."""
+    started_at: float = 0.0
+    """When the job was started, seconds since the epoch."""
+    finished_at: float = 0.0
+    """When the job was seen finished, seconds since the epoch."""
+    published_at: float = 0.0
+    """When the items were published, seconds since the epoch."""
+    costs: float | None = None
+    """What the back-end charged for the present job, in its currency (credits)."""
+    usage: str = ""
+    """The back-end's usage metrics of the job, as JSON."""
+    items: str = ""
+    """Ids of the STAC items made from it, comma-separated."""
+    failed_step: str = ""
+    error_class: str = ""
+    error: str = ""
+    """Why it failed, or what last went wrong."""
+
+    @property
+    def key(self) -> str:
+        """`campaign/tile`: unique within a fleet."""
+        return f"{self.campaign}/{self.id}"
+
+    @property
+    def next_step(self) -> Step | None:
+        """The step that moves it on, or None."""
+        return NEXT_STEP.get(self.status)
+
+    @property
+    def marker(self) -> str:
+        """What the title of its job carries, so that the job is found again after a crash or a lost answer."""
+        return f"[fleet:{self.campaign}/{self.id}/{self.attempt}]"
+
+    def evolve(self, **changes: Any) -> Tile:
+        """A copy with `changes`."""
+        return replace(self, **changes)
+
+
+def check_transition(source: TileStatus, target: TileStatus) -> None:
+    """Raise unless `target` may follow `source`.
+
+    Raises:
+        IllegalTransition: it may not; a bug of ours.
+    """
+    if target not in TRANSITIONS[source]:
+        raise IllegalTransition(f"{source.value} -> {target.value} is not in TRANSITIONS")
+
+
+TILE_FIELDS = tuple(field.name for field in fields(Tile) if field.name not in {"campaign", "id"})
+"""Names of the fields that the store keeps for each tile."""

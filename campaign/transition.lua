@@ -1,0 +1,115 @@
+-- The one compare-and-set of the fleet: moves a tile, its place in the status index, its slot on a back-end, its
+-- entry among the things that are due, and its event, together or not at all.
+--
+-- Every key of a fleet (N = the namespace, C = a campaign, T = a tile, B = a back-end):
+--   N:campaigns              set of campaign names
+--   N:c:C:meta               hash: path and sha256 of the campaign file, back-ends, output, publishing, number of tiles
+--   N:c:C:table              hash: number of a chunk -> 1,000 rows of the user's table (Parquet)
+--   N:c:C:catalog            hash: how many tiles were published when the catalog was brought up to date, when asked
+--   N:c:C:t:T                hash: the fields of one tile (tile.py documents each)
+--   N:c:C:s:STATUS           sorted set of the tiles in that status, by their order in the table
+--   N:c:C:history:T          list: one JSON object for each attempt or step that failed
+--   N:c:C:events             stream of transitions, the newest 20,000 or so
+--   N:backends               set of back-end names
+--   N:b:B                    hash: the back-end's settings, its pause and when it is looked at next
+--   N:b:B:slots              set of "C/T" that take room there (submitting, created, queued, running; or woken to submit)
+--   N:b:B:waiting            sorted set of "C/T" that wait for room there, by order
+--   N:b:B:tracker            token of the worker that tracks it now
+--   N:due                    sorted set of "C/T" by the time (seconds since the epoch) at which somebody has to look at
+--                            them again: the end of the lease of a tile that a worker holds, the end of a wait before
+--                            another try, or the time after which a message counts as lost
+-- Not for Redis Cluster: keys are made here.
+--
+-- KEYS[1]  the tile                                  N:c:C:t:T
+-- ARGV[1]  N      ARGV[2]  C      ARGV[3]  T
+-- ARGV[4]  status the tile must be in
+-- ARGV[5]  status it moves to (may be the same: a worker takes hold of it)
+-- ARGV[6]  who must hold it: a token; "" = nobody, or a holder whose lease has ended; "*" = whoever
+-- ARGV[7]  attempt it must be at, "" = any
+-- ARGV[8]  who holds it afterwards, "" = nobody
+-- ARGV[9]  seconds until it is due, "" = never
+-- ARGV[10] room: "keep"; "take" = a slot on one of the back-ends of ARGV[11]; "free" = give the slot back;
+--          "wait" = give the slot back and wait for room on one of the back-ends of ARGV[11]
+-- ARGV[11] JSON list of back-ends
+-- ARGV[12...] field, value, field, value ... to set; "" removes a field
+--
+-- Returns {"ok", time, back-end}, {"lost", status now}, {"missing"} or {"full"} (the tile waits).
+local ns, campaign, id = ARGV[1], ARGV[2], ARGV[3]
+local from, to, expect_holder, expect_attempt = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local holder, due, room = ARGV[8], ARGV[9], ARGV[10]
+local member = campaign .. '/' .. id
+local due_key = ns .. ':due'
+local index = ns .. ':c:' .. campaign .. ':s:'
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+
+local tile = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'backend', 'order')
+local status, attempt, held_by, backend, order = tile[1], tile[2] or '0', tile[3], tile[4] or '', tile[5] or '0'
+if not status then return {'missing'} end
+if status ~= from then return {'lost', status} end
+if expect_attempt ~= '' and expect_attempt ~= attempt then return {'lost', status} end
+if expect_holder == '' then
+  if held_by and tonumber(redis.call('ZSCORE', due_key, member) or 0) > now then return {'lost', status} end
+elseif expect_holder ~= '*' and expect_holder ~= held_by then
+  return {'lost', status}
+end
+
+local function slots(name) return ns .. ':b:' .. name .. ':slots' end
+
+local function waiting(name) return ns .. ':b:' .. name .. ':waiting' end
+
+local function room_on(name)
+  local limits = redis.call('HMGET', ns .. ':b:' .. name, 'parallel_jobs', 'paused_until')
+  if not limits[1] or tonumber(limits[2] or 0) > now then return 0 end
+  return tonumber(limits[1]) - redis.call('SCARD', slots(name))
+end
+
+if room == 'take' and not (backend ~= '' and redis.call('SISMEMBER', slots(backend), member) == 1) then
+  local candidates, most = cjson.decode(ARGV[11]), 0
+  backend = ''
+  for _, name in ipairs(candidates) do
+    local free = room_on(name)
+    if free > most then backend, most = name, free end
+  end
+  if backend == '' then
+    for _, name in ipairs(candidates) do redis.call('ZADD', waiting(name), order, member) end
+    redis.call('ZREM', due_key, member)
+    return {'full'}
+  end
+  redis.call('SADD', slots(backend), member)
+end
+if room == 'take' then
+  redis.call('HSET', KEYS[1], 'backend', backend)
+elseif (room == 'free' or room == 'wait') and backend ~= '' then
+  redis.call('SREM', slots(backend), member)
+end
+if room ~= 'keep' then
+  for _, name in ipairs(redis.call('SMEMBERS', ns .. ':backends')) do redis.call('ZREM', waiting(name), member) end
+end
+if room == 'wait' then
+  for _, name in ipairs(cjson.decode(ARGV[11])) do redis.call('ZADD', waiting(name), order, member) end
+end
+
+local set, drop = {'status', to}, {}
+if holder == '' then drop[#drop + 1] = 'holder' else set[#set + 1] = 'holder'; set[#set + 1] = holder end
+for i = 12, #ARGV, 2 do
+  if ARGV[i + 1] == '' then drop[#drop + 1] = ARGV[i] else set[#set + 1] = ARGV[i]; set[#set + 1] = ARGV[i + 1] end
+end
+if to ~= from then
+  set[#set + 1] = 'since'; set[#set + 1] = string.format('%.3f', now)
+  redis.call('ZREM', index .. from, id)
+  redis.call('ZADD', index .. to, order, id)
+end
+redis.call('HSET', KEYS[1], unpack(set))
+if #drop > 0 then redis.call('HDEL', KEYS[1], unpack(drop)) end
+if due == '' then
+  redis.call('ZREM', due_key, member)
+else
+  redis.call('ZADD', due_key, now + due, member)
+end
+if to ~= from then
+  local after = redis.call('HMGET', KEYS[1], 'attempt', 'backend', 'job_id')
+  redis.call('XADD', ns .. ':c:' .. campaign .. ':events', 'MAXLEN', '~', 20000, '*', 'tile', id, 'from', from, 'to', to,
+    'attempt', after[1] or '0', 'backend', after[2] or '', 'job_id', after[3] or '')
+end
+return {'ok', string.format('%.3f', now), backend}

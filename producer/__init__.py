@@ -1,0 +1,1 @@
+"""From an area to tiles to the queue, and watching what becomes of them."""

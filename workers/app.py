@@ -1,0 +1,62 @@
+"""The Celery app: one queue and one kind of worker per step, on Redis."""
+
+from __future__ import annotations
+
+from celery import Celery
+from celery.signals import worker_init
+from kombu import Queue
+
+from campaign.message import TICK
+from campaign.settings import Settings, celery_url
+from campaign.tile import Step
+
+VISIBILITY_TIMEOUT = 3600
+"""Seconds after which Redis gives an unacknowledged message out again; leases heal sooner, so it only has to be long."""
+
+
+def make_app(settings: Settings) -> Celery:
+    """The app for a fleet's Redis; importing its tasks is left to the worker."""
+    app = Celery("openeo-fleet", broker=celery_url(settings.redis_url) or None, include=["workers.tasks"])
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        task_queues=[Queue(step.value, durable=True) for step in Step],
+        task_default_queue=Step.SUBMIT.value,
+        task_create_missing_queues=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "global_keyprefix": f"{settings.namespace}:celery:",
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "socket_keepalive": True,
+            "health_check_interval": 30,
+        },
+        worker_send_task_events=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_max_tasks_per_child=200,
+        worker_soft_shutdown_timeout=10.0,
+        beat_schedule={
+            TICK: {
+                "task": TICK,
+                "schedule": settings.tick,
+                "options": {"queue": Step.TRACK.value, "expires": max(5.0, 2 * settings.tick)},
+            }
+        },
+        timezone="UTC",
+    )
+    return app
+
+
+app = make_app(Settings())
+
+
+@worker_init.connect
+def _load_raster_libraries(sender: object = None, **_: object) -> None:
+    """Load what postprocess needs before its pool forks: once, shared by all its processes."""
+    if getattr(sender, "hostname", "").startswith(f"{Step.POSTPROCESS}@"):
+        import workers.postprocess  # noqa: F401, PLC0415

@@ -1,0 +1,246 @@
+"""The only openEO network code: connections, the job a tile asks for, the list of jobs, logs, results."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import openeo
+import requests
+from openeo.rest import OpenEoApiError, OpenEoClientException
+from openeo.rest.connection import paginate
+
+from workers.failures import JobRefused, LoginFailed, ResultsIncomplete
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from openeo.rest.job import BatchJob
+
+    from campaign.spec import Backend
+
+PAGE = 100
+"""Jobs asked for in one page of `GET /jobs`."""
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far a back-end's clock may be off from ours when its list of jobs is searched."""
+
+LOG_ENTRIES = 20
+"""Error log entries kept of a failed job."""
+
+_CHUNK_BYTES = 1 << 20
+_JOB_EXISTS_CODES = frozenset({"JobLocked", "JobNotStartable"})
+
+
+@dataclass
+class Intent:
+    """What a worker is about to do for a tile, and how far it got: known also when the answer never came."""
+
+    marker: str
+    """What the job's title has to carry."""
+    sent: bool = False
+    """Whether a job was asked for."""
+    job_id: str = ""
+    """The job, once the back-end named it."""
+    started: bool = False
+    """Whether the user's function started it already."""
+
+
+_intent: ContextVar[Intent | None] = ContextVar("intent", default=None)
+
+
+class FleetConnection(openeo.Connection):
+    """A connection that marks the job of a tile in its title, logs in again by itself, and is shared by threads."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._login_lock = threading.Lock()
+        retry = {"total": 2, "backoff_factor": 0.3, "status_forcelist": [502, 503, 504], "allowed_methods": ["GET"]}
+        retry |= {"respect_retry_after_header": False, "raise_on_status": False}
+        super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=retry)
+
+    def log_in(self) -> None:
+        """Authenticate as the back-end's settings and the environment say.
+
+        Raises:
+            LoginFailed: credentials are missing or refused; names the variables to set, never their values.
+        """
+        backend = self.backend
+        if backend.auth == "none":
+            return
+        names = ("USERNAME", "PASSWORD") if backend.auth == "basic" else ("CLIENT_ID", "CLIENT_SECRET")
+        variables = " and ".join(backend.variable(name) for name in names)
+        user, secret = (backend.secret(name) for name in names)
+        try:
+            if backend.auth == "basic":
+                self.authenticate_basic(user, secret)
+            elif user and secret:
+                self.authenticate_oidc_client_credentials(user, secret, provider_id=backend.provider_id)
+            else:
+                self.authenticate_oidc_client_credentials(provider_id=backend.provider_id)
+        except (OpenEoApiError, OpenEoClientException) as error:
+            if getattr(error, "http_status_code", 401) >= requests.codes.server_error:
+                raise
+            found = "were refused" if user and secret else "are not set"
+            raise LoginFailed(f"back-end {backend.name}: cannot log in; {variables} {found}") from error
+
+    def try_access_token_refresh(self, *, reason: str | None = None) -> bool:
+        """Get a new token, also where the first came from a user name and a password."""
+        stale = self.auth
+        with self._login_lock:
+            if self.auth is not stale:
+                return True
+            if self.backend.auth != "basic":
+                return bool(super().try_access_token_refresh(reason=reason))
+            self.log_in()
+            return True
+
+    def create_job(self, process_graph: Any, *, title: str | None = None, **options: Any) -> BatchJob:
+        """Create a job; while a worker submits a tile, with the tile's marker in its title, and only one."""
+        intent = _intent.get()
+        if intent is None:
+            return super().create_job(process_graph, title=title, **options)
+        if intent.sent:
+            raise JobRefused("start_job created more than one job; a tile has one job at a time")
+        intent.sent = True
+        job = super().create_job(process_graph, title=f"{title or 'openeo-fleet'} {intent.marker}", **options)
+        intent.job_id = job.job_id
+        return job
+
+    def post(self, path: str, json: dict[str, Any] | None = None, **options: Any) -> requests.Response:
+        """POST; notices when the user's function starts the job by itself."""
+        response = super().post(path, json=json, **options)
+        intent = _intent.get()
+        if intent is not None and intent.job_id and path.endswith(f"/jobs/{intent.job_id}/results"):
+            intent.started = True
+        return response
+
+
+@contextmanager
+def submitting(intent: Intent) -> Iterator[None]:
+    """Jobs created in the block, in this thread, are those of `intent`."""
+    token = _intent.set(intent)
+    try:
+        yield
+    finally:
+        _intent.reset(token)
+
+
+def connect(backend: Backend) -> FleetConnection:
+    """A connection to `backend`, logged in."""
+    connection = FleetConnection(backend)
+    connection.log_in()
+    return connection
+
+
+def job_pages(connection: openeo.Connection) -> Iterator[list[dict[str, Any]]]:
+    """The user's jobs, newest first, page by page, as `GET /jobs` lists them."""
+    for page in paginate(connection, "/jobs", params={"limit": PAGE}):
+        yield page.get("jobs", [])
+
+
+def find_job(connection: openeo.Connection, marker: str, since: float) -> str | None:
+    """The id of the job whose title carries `marker`, None if there is none created after `since` (epoch seconds)."""
+    oldest = datetime.fromtimestamp(since, UTC) - CLOCK_SKEW
+    for jobs in job_pages(connection):
+        for job in jobs:
+            if marker in (job.get("title") or ""):
+                return str(job["id"])
+        if jobs and all(created_at(job) < oldest for job in jobs):
+            return None
+    return None
+
+
+def created_at(job: dict[str, Any]) -> datetime:
+    """When a listed job was created; the end of time where the back-end does not say."""
+    try:
+        created = datetime.fromisoformat(job["created"])
+    except (KeyError, TypeError, ValueError):
+        return datetime.max.replace(tzinfo=UTC)
+    return created if created.tzinfo else created.replace(tzinfo=UTC)
+
+
+def start(connection: openeo.Connection, job_id: str) -> None:
+    """Start a job; one that was started before is left alone."""
+    try:
+        connection.job(job_id).start()
+    except OpenEoApiError as error:
+        if error.code not in _JOB_EXISTS_CODES:
+            raise
+
+
+def error_logs(connection: openeo.Connection, job_id: str) -> str:
+    """The messages of a job's last error log entries, a line each; empty if they cannot be had."""
+    try:
+        entries = connection.job(job_id).logs(level="error")
+    except (OpenEoApiError, OpenEoClientException, requests.RequestException):
+        return ""
+    return "\n".join(str(entry.get("message", "")) for entry in list(entries)[-LOG_ENTRIES:])
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file among the results of a job."""
+
+    name: str
+    href: str
+    size: int | None
+    """Bytes, where the back-end says."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a finished job has to offer."""
+
+    assets: tuple[Asset, ...]
+    interval: tuple[datetime, datetime] | None
+    """First and last moment of the data, where the back-end says."""
+
+
+def results(connection: openeo.Connection, job_id: str) -> Results:
+    """The results of a finished job, from a STAC collection (API >= 1.1) or item (API 1.0)."""
+    document = connection.job(job_id).get_results().get_metadata()
+    root = connection.build_url(f"/jobs/{job_id}/results/")
+    assets = tuple(
+        Asset(name, requests.compat.urljoin(root, asset["href"]), asset.get("file:size"))
+        for name, asset in document.get("assets", {}).items()
+    )
+    return Results(assets, _interval(document))
+
+
+def _interval(document: dict[str, Any]) -> tuple[datetime, datetime] | None:
+    intervals = document.get("extent", {}).get("temporal", {}).get("interval") or [[None, None]]
+    properties = document.get("properties", {})
+    start_text = intervals[0][0] or properties.get("start_datetime")
+    end_text = intervals[0][1] or properties.get("end_datetime")
+    if not start_text or not end_text:
+        return None
+    return _moment(start_text), _moment(end_text)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def download(connection: openeo.Connection, asset: Asset, target: Path) -> None:
+    """Stream `asset` into `target`; the back-end's token goes to the back-end only.
+
+    Raises:
+        ResultsIncomplete: fewer bytes came than were announced.
+    """
+    with connection.get(asset.href, stream=True) as response, target.open("wb") as file:
+        announced = response.headers.get("Content-Length")
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            file.write(chunk)
+    size = target.stat().st_size
+    encoded = "Content-Encoding" in response.headers
+    expected = [asset.size] if encoded or announced is None else [asset.size, int(announced)]
+    for wanted in expected:
+        if wanted is not None and wanted != size:
+            raise ResultsIncomplete(f"asset {asset.name}: {size} bytes came, {wanted} were announced")

@@ -1,0 +1,86 @@
+"""What every step needs, once per process: store, limits, connections, campaign files, rows of tables."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campaign import job_db
+from campaign.errors import FleetError
+from campaign.spec import Backend, CampaignFile, load_campaign
+from campaign.store import CHUNK, CampaignMeta, TileStore
+from workers.backend import FleetConnection, connect
+from workers.limits import Limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from campaign.settings import Settings
+    from campaign.tile import Tile
+
+_CHUNKS_KEPT = 8
+
+
+class Context:
+    """The surroundings of the steps in one worker process; threads share it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store = TileStore.connect(settings.redis_url, settings.namespace)
+        self.limits = Limits(self.store, settings.lease)
+        self._connections: dict[Backend, FleetConnection] = {}
+        self._files: dict[tuple[str, str], CampaignFile] = {}
+        self._lock = threading.Lock()
+        self._chunk = lru_cache(maxsize=_CHUNKS_KEPT)(self._read_chunk)
+
+    def meta(self, campaign: str) -> CampaignMeta:
+        """What the store keeps of `campaign`.
+
+        Raises:
+            FleetError: it is gone.
+        """
+        meta = self.store.campaign(campaign)
+        if meta is None:
+            raise FleetError(f"campaign {campaign} is not in the store any more")
+        return meta
+
+    def campaign_file(self, meta: CampaignMeta) -> CampaignFile:
+        """The user's campaign file, read once for each content that was enqueued."""
+        with self._lock:
+            version = (meta.path, meta.sha256)
+            if version not in self._files:
+                self._files[version] = load_campaign(Path(meta.path), urls=dict(meta.urls))
+            return self._files[version]
+
+    def backend(self, name: str) -> Backend:
+        """The settings of a back-end as the store has them now."""
+        fields = self.store.backend_settings(name)
+        return Backend(**{field: fields[field] for field in Backend.model_fields if fields.get(field)})
+
+    def connection(self, name: str) -> FleetConnection:
+        """The connection of this process to a back-end, logged in; a new one when its settings have changed."""
+        backend = self.backend(name)
+        with self._lock:
+            found = self._connections.get(backend)
+        if found is None:
+            found = connect(backend)
+            with self._lock:
+                found = self._connections.setdefault(backend, found)
+        return found
+
+    def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:
+        """The tile's row of the user's table, with the columns that the openEO client's job manager adds.
+
+        `name` is the index of the table, `geometry` a shapely geometry where the table has one.
+        """
+        row = job_db.row_at(self._chunk(meta.name, meta.digest, tile.order // CHUNK), tile.order % CHUNK)
+        row["tile_id"] = tile.id
+        row["id"] = tile.job_id or None
+        row["backend_name"] = tile.backend
+        row["status"] = tile.status.value
+        return row
+
+    def _read_chunk(self, campaign: str, digest: str, number: int) -> pd.DataFrame:
+        del digest  # part of the cache's key: another table, other rows
+        return job_db.decode(self.store.table_chunk(campaign, number * CHUNK))

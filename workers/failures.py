@@ -1,0 +1,142 @@
+"""What went wrong, as a class that says what to do about it: one table, most special first."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from openeo.rest import OpenEoApiError, OpenEoApiPlainError
+
+from campaign.errors import FleetError
+
+
+class ErrorClass(StrEnum):
+    """Who has to act on a failure, and how."""
+
+    TRANSIENT = "transient"
+    """Nobody: the same again after a while."""
+    CAPACITY = "capacity"
+    """Nobody: the back-end wants fewer requests or jobs; it is paused for a while."""
+    AUTH = "auth"
+    """The user: credentials are missing or refused; the back-end is paused, its tiles are kept."""
+    PAYMENT = "payment"
+    """The user: credits are used up; the back-end is paused, its tiles are kept."""
+    DATA = "data"
+    """Nobody: there is nothing to compute from."""
+    JOB = "job"
+    """The back-end's job failed: another attempt, up to the campaign's `max_attempts`."""
+    USER_CODE = "user_code"
+    """The user: a function of the campaign file raised."""
+
+
+class LoginFailed(FleetError):
+    """Credentials are missing or refused."""
+
+
+class JobRefused(FleetError):
+    """The user's `start_job` asked for what a tile cannot have."""
+
+
+class ResultsIncomplete(FleetError):
+    """A back-end gave less than it announced."""
+
+
+class NoResults(FleetError):
+    """A job finished and has nothing to give."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure, classified."""
+
+    error_class: ErrorClass
+    message: str
+    """What the user reads, on as few lines as it takes."""
+    retry_after: float | None = None
+    """Seconds the back-end asked us to wait."""
+
+
+CODES: dict[str, ErrorClass] = {
+    "ConcurrentJobLimit": ErrorClass.CAPACITY,
+    "TooManyRequests": ErrorClass.CAPACITY,
+    "PaymentRequired": ErrorClass.PAYMENT,
+    "AuthenticationRequired": ErrorClass.AUTH,
+    "TokenInvalid": ErrorClass.AUTH,
+    "CredentialsInvalid": ErrorClass.AUTH,
+    "NoDataAvailable": ErrorClass.DATA,
+    "ResultLinkExpired": ErrorClass.TRANSIENT,
+}
+"""openEO error codes."""
+
+STATUSES: dict[int, ErrorClass] = {
+    401: ErrorClass.AUTH,
+    402: ErrorClass.PAYMENT,
+    408: ErrorClass.TRANSIENT,
+    410: ErrorClass.TRANSIENT,
+    425: ErrorClass.TRANSIENT,
+    429: ErrorClass.CAPACITY,
+    503: ErrorClass.CAPACITY,
+}
+"""HTTP statuses, where the code says nothing; other 5xx are transient."""
+
+EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
+    (LoginFailed, ErrorClass.AUTH),
+    (JobRefused, ErrorClass.USER_CODE),
+    (ResultsIncomplete, ErrorClass.TRANSIENT),
+    (NoResults, ErrorClass.DATA),
+    (requests.ConnectionError, ErrorClass.TRANSIENT),
+    (requests.Timeout, ErrorClass.TRANSIENT),
+    (requests.exceptions.RetryError, ErrorClass.TRANSIENT),
+    (requests.exceptions.ChunkedEncodingError, ErrorClass.TRANSIENT),
+    (urllib3.exceptions.HTTPError, ErrorClass.TRANSIENT),
+    (ConnectionError, ErrorClass.TRANSIENT),
+    (TimeoutError, ErrorClass.TRANSIENT),
+)
+
+LOG_PATTERNS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
+    (re.compile(r"NoDataAvailable|no data available|not find any products", re.IGNORECASE), ErrorClass.DATA),
+)
+"""What the error logs of a failed job say."""
+
+_SECRET = re.compile(r"(bearer\s+|password=|client_secret=|token=|//[^/\s:@]+:)[^\s&@'\"]+", re.IGNORECASE)
+_MAX_MESSAGE = 2000
+
+
+def classify(error: BaseException) -> Failure:
+    """The class of an exception, with a message that holds no secret."""
+    if isinstance(error, (OpenEoApiError, OpenEoApiPlainError)):
+        status = int(error.http_status_code)
+        default = ErrorClass.TRANSIENT if status >= requests.codes.server_error else ErrorClass.USER_CODE
+        found = CODES.get(getattr(error, "code", ""), STATUSES.get(status, default))
+        return Failure(found, clean(str(error)))
+    for kind, found in EXCEPTIONS:
+        if isinstance(error, kind):
+            return Failure(found, clean(f"{type(error).__name__}: {error}"))
+    if isinstance(error, FleetError):
+        return Failure(ErrorClass.USER_CODE, clean(str(error)))
+    return Failure(ErrorClass.USER_CODE, clean("".join(traceback.format_exception(error))))
+
+
+def classify_job(logs: str) -> Failure:
+    """The class of a job that failed on its back-end, from its error logs."""
+    message = clean(logs) or "the back-end gave no reason"
+    for pattern, found in LOG_PATTERNS:
+        if pattern.search(logs):
+            return Failure(found, message)
+    return Failure(ErrorClass.JOB, message)
+
+
+def clean(text: str) -> str:
+    """`text` without secrets and not too long; the end of a traceback says more than its beginning."""
+    text = _SECRET.sub(r"\1***", text.strip())
+    return text if len(text) <= _MAX_MESSAGE else "... " + text[-_MAX_MESSAGE:]
+
+
+def failure_fields(failure: Failure) -> dict[str, Any]:
+    """The fields of a tile that say what went wrong."""
+    return {"error_class": failure.error_class.value, "error": failure.message}

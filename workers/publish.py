@@ -1,0 +1,43 @@
+"""publish: from items beside their assets to items in the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from campaign.spec import Publish
+from campaign.tile import Step, Tile, TileStatus
+from workers import recover
+from workers.failures import classify
+from workers.output import TileFolder
+from workers.static_catalog import ITEMS_PER_SHARD, CollectionInfo, StaticCatalog
+
+if TYPE_CHECKING:
+    from campaign.message import Message
+    from campaign.store import CampaignMeta
+    from workers.context import Context
+
+
+def publish(context: Context, tile: Tile) -> list[Message]:
+    """Put the tile's items into the catalog; the same again changes nothing."""
+    held = context.store.claim(tile, context.limits.lease)
+    with context.limits.holding(held):
+        try:
+            meta = context.meta(held.campaign)
+            folder = TileFolder(meta, held)
+            for item_id in held.items.split(","):
+                catalog(meta).put(folder.read_item(item_id), held.order // ITEMS_PER_SHARD)
+        except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
+            recover.step_failed(context, held, Step.PUBLISH, classify(error))
+            return []
+    changes = {"published_at": context.store.now(), "tries": 0, "error": "", "error_class": "", "failed_step": ""}
+    context.store.transition(held, TileStatus.PUBLISHED, **changes)
+    return []
+
+
+def catalog(meta: CampaignMeta) -> StaticCatalog:
+    """The static catalog of a campaign's output folder, with the campaign's collection."""
+    settings = Publish(**meta.publish)
+    description = settings.description or f"Results of the openEO campaign {meta.name}."
+    info = CollectionInfo(id=meta.name, title=settings.title, description=description, license=settings.license)
+    return StaticCatalog(Path(meta.output) / "catalog", info)

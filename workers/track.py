@@ -1,0 +1,139 @@
+"""track: from a started job to a finished or failed one, by one look at the back-end's list of jobs for many tiles."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from openeo.rest import OpenEoApiError
+
+from campaign.errors import TransitionLost
+from campaign.message import Message, tile_message
+from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
+from workers import backend, recover
+from workers.failures import ErrorClass, Failure, classify, classify_job
+from workers.limits import LOST_AFTER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workers.context import Context
+
+log = logging.getLogger(__name__)
+
+TRACKED = frozenset({TileStatus.QUEUED, TileStatus.RUNNING})
+
+MAX_PAGES = 5
+"""Pages of the job list that are read before the jobs still missing are described one by one."""
+
+SLOWEST = 6.0
+"""How much longer than the back-end's `poll_interval` the wait between two looks grows while nothing moves."""
+
+_DESCRIBED_AT_ONCE = 8
+_NOT_FOUND = 404
+_JOB_STATUSES: Mapping[str, TileStatus] = {
+    "created": TileStatus.QUEUED,
+    "queued": TileStatus.QUEUED,
+    "running": TileStatus.RUNNING,
+    "finished": TileStatus.FINISHED,
+}
+
+
+def track(context: Context, name: str) -> list[Message]:
+    """Bring all tiles with a job on the back-end `name` up to date; one worker at a time does.
+
+    Returns:
+        Messages for the tiles that moved on, and for those that got the room they gave back.
+    """
+    with context.limits.tracking(name) as mine:
+        if not mine:
+            return []
+        tiles = _tracked(context, name)
+        moved = _look(context, name, tiles) if tiles else []
+        settings = context.backend(name)
+        quiet = context.limits.quiet_for(name, moved=bool(moved))
+        context.limits.track_in(name, settings.poll_interval * min(SLOWEST, 1.2**quiet))
+    woken = context.limits.wake(name)
+    return [message for tile in (*moved, *woken) if (message := tile_message(tile)) and message.task != Step.TRACK]
+
+
+def _tracked(context: Context, name: str) -> dict[str, Tile]:
+    """The tiles to look at by the id of their job; slots of tiles that need none any more are given back."""
+    tiles = {}
+    for tile in context.limits.on_backend(name):
+        if tile.status in TRACKED:
+            tiles[tile.job_id] = tile
+        elif tile.status not in HOLDS_SLOT | {TileStatus.NOT_STARTED}:
+            context.limits.drop_slot(name, tile)
+    return tiles
+
+
+def _look(context: Context, name: str, tiles: dict[str, Tile]) -> list[Tile]:
+    try:
+        jobs = _jobs(context, name, tiles)
+    except Exception as error:  # noqa: BLE001  (the back-end's trouble must not end the tracker)
+        failure = classify(error)
+        log.warning("%s: %s", name, failure.message, extra={"action": Step.TRACK})
+        if failure.error_class in recover.PAUSES:
+            seconds = recover.PAUSES[failure.error_class]
+            context.limits.pause(name, seconds, f"{failure.error_class}: {failure.message}")
+        return []
+    with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
+        moved = pool.map(partial(_move, context), [tiles[job_id] for job_id in jobs], jobs.values())
+        return [tile for tile in moved if tile is not None]
+
+
+def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, dict[str, Any]]:
+    """What the back-end says of the jobs of `tiles`: from its list, and one by one for those it does not show."""
+    connection = context.connection(name)
+    oldest = datetime.fromtimestamp(min(tile.submitted_at for tile in tiles.values()), UTC) - backend.CLOCK_SKEW
+    found: dict[str, dict[str, Any]] = {}
+    for number, page in enumerate(backend.job_pages(connection), start=1):
+        found |= {job["id"]: job for job in page if job.get("id") in tiles}
+        past = bool(page) and backend.created_at(page[-1]) < oldest
+        if len(found) == len(tiles) or past or number == MAX_PAGES:
+            break
+    missing = [job_id for job_id in tiles if job_id not in found]
+    with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
+        return found | dict(zip(missing, pool.map(partial(_describe, connection), missing), strict=True))
+
+
+def _describe(connection: backend.FleetConnection, job_id: str) -> dict[str, Any]:
+    try:
+        return dict(connection.job(job_id).describe())
+    except OpenEoApiError as error:
+        if error.http_status_code == _NOT_FOUND:
+            return {"status": "missing"}
+        raise
+
+
+def _move(context: Context, tile: Tile, job: dict[str, Any]) -> Tile | None:
+    """Move one tile to where its job is; returns it if that is somewhere else than before."""
+    status = str(job.get("status"))
+    try:
+        if status == "error":
+            logs = backend.error_logs(context.connection(tile.backend), tile.job_id)
+            recover.job_failed(context, tile, classify_job(logs))
+        elif status == "canceled":
+            context.store.transition(tile, TileStatus.CANCELED, room="free", error="canceled on the back-end")
+        elif status == "missing":
+            gone = Failure(ErrorClass.JOB, f"job {tile.job_id} is not on the back-end any more")
+            recover.job_failed(context, tile, gone)
+        elif _JOB_STATUSES.get(status, tile.status) is not tile.status:
+            return _follow(context, tile, _JOB_STATUSES[status])
+        else:
+            return None
+    except TransitionLost as lost:
+        log.info("%s", lost)
+        return None
+    return tile.evolve(status=TileStatus.FAILED)
+
+
+def _follow(context: Context, tile: Tile, status: TileStatus) -> Tile:
+    if status is not TileStatus.FINISHED:
+        return context.store.transition(tile, status)
+    done = {"due": LOST_AFTER, "finished_at": context.store.now()}
+    return context.store.transition(tile, status, room="free", **done)
