@@ -19,7 +19,7 @@ FIELD = 24
 WATER, TOWN, FOREST, GRASS, WINTER_CROP, SUMMER_CROP, LATE_CROP, FALLOW = range(8)
 #: Upper bound of the crop lottery for each cover of a field.
 _LOTTERY = ((0.22, GRASS), (0.50, WINTER_CROP), (0.75, SUMMER_CROP), (0.93, LATE_CROP), (1.01, FALLOW))
-_WATER_LEVEL, _TOWN_LEVEL, _FOREST_LEVEL = 0.22, 0.76, 0.70
+_WATER_LEVEL, _TOWN_LEVEL, _FOREST_LEVEL = 0.15, 0.76, 0.70
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""How the back-end behaves and which faults it shows: one frozen value, changeable while it runs.
+
+Chances are shares from 0 to 1. Every draw comes from the seed and from how often that kind of draw was made before, so
+a run with one client repeats itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The switches of the back-end; the defaults are a friendly back-end without faults."""
+
+    seed: int = 0
+    """Seed of every chance below."""
+    latency: float = 0.0
+    """Seconds added to each request of the API."""
+    server_errors: float = 0.0
+    """Share of requests answered with `server_error_status` before anything is done."""
+    server_error_status: int = 503
+    """500, 502, 503 or 504; the last three as a proxy sends them, without openEO's form."""
+    rate_limit: float = 0.0
+    """Requests per second allowed (bursts of as many, at least 1); more are answered 429. 0 is no limit."""
+    retry_after: int = 1
+    """Seconds in the Retry-After header of a 429 and of a 503."""
+    lost_answers: float = 0.0
+    """Share of `POST /jobs` whose job is created, but whose answer never arrives."""
+    lost_starts: float = 0.0
+    """Share of `POST /jobs/{id}/results` whose job starts, but whose answer never arrives."""
+    parallel: int = 0
+    """Running jobs of the whole back-end; 0 keeps what the program was started with."""
+    max_active_jobs: int = 0
+    """Queued and running jobs a user may have; starting more is answered 400 ConcurrentJobLimit. 0 is no limit."""
+    credits: float = -1.0
+    """Credits of each user; starting a job when they are spent is answered 402 PaymentRequired. Negative is no limit."""
+    queue_seconds: float = 0.0
+    """Seconds a job stays queued at least."""
+    job_seconds: float = 0.0
+    """Seconds a job stays running at least (its slot is held, its executor is not)."""
+    fast: bool = False
+    """Jobs execute nothing: each gives one small file after `job_seconds`. For measuring clients."""
+    failing_jobs: float = 0.0
+    """Share of jobs that end in error with `failure`. A title with `fail:<CODE>` always does, with that code."""
+    failure: str = "OOM"
+    """OOM, NoDataAvailable, Internal or any other code."""
+    token_seconds: float = 0.0
+    """Lifetime of new access tokens; 0 stands for a day."""
+    signed_urls: bool = False
+    """Items and assets are given as signed URLs that need no bearer."""
+    url_seconds: float = 3600.0
+    """Lifetime of signed URLs; an expired one is answered `expired_url_status`."""
+    expired_url_status: int = 410
+    """410 ResultLinkExpired, or 403 as object stores answer."""
+    broken_downloads: float = 0.0
+    """Share of asset downloads whose connection closes half-way."""
+    short_downloads: float = 0.0
+    """Share of asset downloads that end half-way and look complete: only the size or checksum tells."""
+    ignore_limit: bool = False
+    """`GET /jobs` gives every job on one page."""
+    items: str = "files"
+    """Links of results: `files` (one item a file), `none`, `grouped` (STAC 1.1 items of several assets, ids with `:`),
+    `feature` (the whole answer is a single Feature, as of API 1.0)."""
+    failed_results_status: int = 424
+    """Results of a failed job: 424 JobFailed, or 400 JobNotFinished."""
+    file_sizes: bool = True
+    """Assets carry `file:size`."""
+    checksums: bool = False
+    """Assets carry `file:checksum`."""
+    estimates: bool = False
+    """`GET /jobs/{id}/estimate` is there."""
+    patch: bool = True
+    """`PATCH /jobs/{id}` is there; otherwise it is answered 501."""
+    unknown_job_logs: bool = False
+    """Logs of an unknown job are a 200 with an error entry instead of a 404."""
+
+    def changed(self, changes: dict[str, Any]) -> Behaviour:
+        """A copy with some fields changed; text is read as the field's type.
+
+        Raises:
+            ValueError: for an unknown field or a value that does not fit.
+        """
+        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise ValueError(f"Unknown behaviour {', '.join(unknown)}; there are {', '.join(known)}")
+        return replace(self, **{name: _cast(name, value, known[name]) for name, value in changes.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def read_behaviour(settings: Iterable[str]) -> Behaviour:
+    """Behaviour from `key=value` and from paths of JSON files, later ones winning.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    behaviour = Behaviour()
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        changes = {key: value} if equals else json.loads(Path(setting).read_text(encoding="utf-8"))
+        behaviour = behaviour.changed(changes)
+    return behaviour
+
+
+def _cast(name: str, value: Any, kind: type) -> Any:
+    if kind is bool:
+        if str(value).lower() not in {"true", "false", "1", "0"}:
+            raise ValueError(f"{name} is true or false, not {value!r}")
+        return str(value).lower() in {"true", "1"}
+    return kind(value)
+
+
+class Dice:
+    """Chances drawn from the seed: the n-th draw of a kind is always the same."""
+
+    def __init__(self) -> None:
+        self._drawn: Counter[str] = Counter()
+
+    def throw(self, kind: str, share: float, seed: int) -> bool:
+        """Whether this draw of a kind falls within a share."""
+        if share <= 0:
+            return False
+        self._drawn[kind] += 1
+        return unit(f"{seed}:{kind}:{self._drawn[kind]}") < share
+
+
+def unit(text: str) -> float:
+    """A number in [0, 1) from a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / float(1 << 56)

@@ -1,0 +1,72 @@
+"""Processes over geometries that openeo-processes-dask-slim lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+import xarray as xr
+
+from sandbox.errors import OpenEOError
+from sandbox.grid import geometry_of, reproject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
+
+
+def mask_polygon(data: xr.DataArray, mask: dict[str, Any], replacement: float | None = None, inside: bool = False) -> xr.DataArray:  # noqa: FBT001, FBT002 - openEO's signature
+    """Replace the pixels outside of polygons (or inside of them)."""
+    within = xr.DataArray(_within(data, _project(data, mask)), dims=("y", "x"))
+    keep = ~within if inside else within
+    return data.where(keep, np.nan if replacement is None else replacement)
+
+
+def filter_spatial(data: xr.DataArray, geometries: dict[str, Any]) -> xr.DataArray:
+    """Crop to the polygons' extent and mask what lies outside of them."""
+    geometry = _project(data, geometries)
+    west, south, east, north = geometry.bounds
+    cropped = data.sel(x=(data.x > west) & (data.x < east), y=(data.y > south) & (data.y < north))
+    if not cropped.size:
+        raise OpenEOError("NoDataAvailable", "The geometries do not touch the cube.")
+    return cropped.where(xr.DataArray(_within(cropped, geometry), dims=("y", "x")))
+
+
+def aggregate_spatial(
+    data: xr.DataArray,
+    geometries: dict[str, Any],
+    reducer: Callable[..., Any],
+    target_dimension: str | None = None,
+    context: Any = None,
+) -> xr.DataArray:
+    """Reduce the pixels of each geometry to one value per time step and band.
+
+    A pixel belongs to a geometry if its centre lies in it. Returns a cube with the dimension `geometry` first.
+    """
+    features = geometries["features"] if geometries.get("type") == "FeatureCollection" else [geometries]
+    name = target_dimension or "geometry"
+    reduced = []
+    for feature in features:
+        within = _within(data, _project(data, {**feature, "crs": geometries.get("crs")}))
+        rows, cols = np.nonzero(within)
+        pixels = data.isel(y=xr.DataArray(rows, dims="pixel"), x=xr.DataArray(cols, dims="pixel")).drop_vars(["x", "y"])
+        reduced.append(_reduce(pixels, reducer, context) if rows.size else xr.full_like(pixels.mean("pixel"), np.nan))
+    return xr.concat(reduced, dim=name, coords="minimal", compat="override").assign_coords({name: np.arange(len(features))})
+
+
+def _reduce(pixels: xr.DataArray, reducer: Callable[..., Any], context: Any) -> xr.DataArray:
+    return pixels.reduce(reducer, dim="pixel", positional_parameters={"data": 0}, context=context)
+
+
+def _project(data: xr.DataArray, geojson: dict[str, Any]) -> BaseGeometry:
+    geometry, epsg, _ = geometry_of(geojson)
+    return reproject(geometry, epsg, data.odc.crs.to_epsg())
+
+
+def _within(data: xr.DataArray, geometry: BaseGeometry) -> NDArray[np.bool_]:
+    """True where a pixel's centre lies in the geometry, shape (y, x)."""
+    inside: NDArray[np.bool_] = shapely.contains_xy(geometry, *np.meshgrid(data["x"].values, data["y"].values))
+    return inside
