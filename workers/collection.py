@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from workers.items import PROJECTION, STAC_VERSION, rfc3339, safe_id
+from workers.stac import PROJECTION, STAC_VERSION, item_id, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ class CollectionInfo:
 
     id: str
     description: str
-    title: str = ""
+    title: str | None = None
     license: str = "other"
     """SPDX identifier or `other`."""
     keywords: Sequence[str] = ()
@@ -51,8 +51,9 @@ class Digest:
     def add(self, item: Mapping[str, Any]) -> None:
         """Take in an item."""
         properties = item["properties"]
-        start = datetime.fromisoformat(properties.get("start_datetime") or properties["datetime"])
-        end = datetime.fromisoformat(properties.get("end_datetime") or properties["datetime"])
+        start, end = (
+            _time(properties.get(name) or properties["datetime"]) for name in ("start_datetime", "end_datetime")
+        )
         west, south, east, north = _flat(item["bbox"]) if item.get("bbox") else (180.0, 90.0, -180.0, -90.0)
         assets = {key: _common_asset(asset) for key, asset in item["assets"].items()}
         # Nothing is changed above: an item that is none leaves no trace.
@@ -130,7 +131,7 @@ def collection_document(info: CollectionInfo, digest: Digest, shards: Iterable[s
 def catalog_document(info: CollectionInfo | None, name: str, children: Iterable[str]) -> dict[str, Any]:
     """`catalog.json` of the shard `name` of a collection, with its items' file names, or of the root (no `info`)."""
     if info is None:
-        described = {"id": safe_id(name), "description": "Collections written by openeo-fleet."}
+        described = {"id": item_id(name), "description": "Collections written by openeo-fleet."}
         links = [
             _link("root", "./catalog.json"),
             *(_link("child", f"./{one}/collection.json", one) for one in children),
@@ -147,6 +148,11 @@ def catalog_document(info: CollectionInfo | None, name: str, children: Iterable[
 
 def _link(rel: str, href: str, title: str = "") -> dict[str, Any]:
     return {"rel": rel, "href": href, "type": "application/json"} | ({"title": title} if title else {})
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mimetypes
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -20,25 +18,27 @@ from campaign.errors import InvalidInput
 from workers.footprint import footprint, pixel_size
 from workers.netcdf import NETCDF_SUFFIXES, read_netcdf
 from workers.raster import GEOTIFF_SUFFIXES, Band, Raster, UnreadableResult, read_geotiff
+from workers.stac import (
+    FILE,
+    GRID,
+    PROCESSING,
+    PROJECTION,
+    RASTER,
+    STAC_VERSION,
+    is_item_id,
+    item_id,
+    jsonable,
+    rfc3339,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from pyproj import CRS
 
-STAC_VERSION = "1.1.0"
-EXTENSIONS = "https://stac-extensions.github.io"
-FILE = f"{EXTENSIONS}/file/v2.1.0/schema.json"
-GRID = f"{EXTENSIONS}/grid/v1.1.0/schema.json"
-PROCESSING = f"{EXTENSIONS}/processing/v1.2.0/schema.json"
-PROJECTION = f"{EXTENSIONS}/projection/v2.0.0/schema.json"
-RASTER = f"{EXTENSIONS}/raster/v2.0.0/schema.json"
-
-ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-"""Ids that every STAC API, file system and URL takes as they are."""
-RESERVED_IDS = frozenset({"catalog", "collection"})
-"""File names that a static catalog has for itself."""
+__all__ = ["JobInfo", "UnreadableResult", "build_item", "item_id", "jsonable"]
 
 MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -81,7 +81,7 @@ def build_item(  # noqa: PLR0913 - each is a fact of its own, all by keyword
 
     Args:
         file: a GeoTIFF, a NetCDF file or anything else, in its final state.
-        item_id: see `safe_id`.
+        item_id: see `workers.stac.item_id`.
         collection: id of the collection.
         asset_key: key of the one asset.
         href: where the file can be fetched by those who read the item.
@@ -94,8 +94,8 @@ def build_item(  # noqa: PLR0913 - each is a fact of its own, all by keyword
         UnreadableResult: the file is empty or damaged.
         InvalidInput: the id is not safe, or neither the file nor the arguments say where or when.
     """
-    if not ID_PATTERN.fullmatch(item_id) or item_id in RESERVED_IDS:
-        raise InvalidInput(f"{item_id!r} is not an item id: use safe_id()")
+    if not is_item_id(item_id):
+        raise InvalidInput(f"{item_id!r} is not an item id: make one with item_id()")
     raster = _read(file)
     place = _place(file, raster, geometry)
     computed = _times(file, raster, interval) | _job_properties(job)
@@ -118,37 +118,6 @@ def build_item(  # noqa: PLR0913 - each is a fact of its own, all by keyword
         "assets": {asset_key: asset},
         "collection": collection,
     }
-
-
-def safe_id(text: str) -> str:
-    """`text` if it is safe as an item id, else its safe characters and a hash of all of it: no two texts collide."""
-    if ID_PATTERN.fullmatch(text) and text not in RESERVED_IDS:
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")[:150] or "item"
-    return f"{stem}-{digest}"
-
-
-def jsonable(value: Any) -> Any:
-    """`value` in JSON's types: NaN and the infinities become None, numpy's scalars and times Python's and text."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): jsonable(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(one) for one in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        return None if value != value else rfc3339(value)  # noqa: PLR0124 - pandas's NaT is a datetime unequal to itself
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def rfc3339(time: datetime) -> str:
-    """`time` in UTC as STAC writes it; a naive one is UTC."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _read(file: Path) -> Raster | None:

@@ -24,15 +24,15 @@ from urllib.parse import unquote, urlsplit
 
 from campaign.errors import InvalidInput
 from workers.collection import CollectionInfo, Digest, catalog_document, collection_document
-from workers.items import ID_PATTERN, RESERVED_IDS
+from workers.stac import is_item_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
-SHARD_SIZE = 1_000
-"""Tiles per shard."""
+ITEMS_PER_SHARD = 1_000
+"""The shard of a tile is its order in the table divided by this."""
 PASSES = 5
 """How often `finalize` starts again when items came or went meanwhile."""
 STRUCTURE = frozenset({"root", "parent", "collection", "self"})
@@ -50,16 +50,11 @@ class Summary:
     """Item files that are no item; they are left out."""
 
 
-def shard_of(order: int) -> int:
-    """The shard of the tile at `order` in the table."""
-    return order // SHARD_SIZE
-
-
 class StaticCatalog:
     """One collection of a static catalog; cheap to make, keeps nothing open and nothing in memory."""
 
     def __init__(self, root: Path, collection: CollectionInfo) -> None:
-        if not ID_PATTERN.fullmatch(collection.id):
+        if not is_item_id(collection.id):
             raise InvalidInput(f"{collection.id!r} is not a collection id: use letters, digits, '_', '.' and '-'")
         self.root = root
         self.collection = collection
@@ -70,7 +65,7 @@ class StaticCatalog:
 
         Args:
             item: a STAC item with a safe id; asset hrefs that are local paths become relative to its file.
-            shard: see `shard_of`; the same for every version of one item.
+            shard: order of the tile // `ITEMS_PER_SHARD`; the same for every version of one item.
 
         Raises:
             InvalidInput: the id is not safe as a file name.
@@ -150,8 +145,8 @@ class StaticCatalog:
                 return
 
     def _path(self, item_id: str, shard: int) -> Path:
-        if not ID_PATTERN.fullmatch(item_id) or item_id in RESERVED_IDS:
-            raise InvalidInput(f"{item_id!r} is not safe as a file name: use workers.items.safe_id()")
+        if not is_item_id(item_id):
+            raise InvalidInput(f"{item_id!r} is not safe as a file name: use workers.stac.item_id()")
         return self.folder / f"{shard:04d}" / f"{item_id}.json"
 
 
@@ -181,7 +176,8 @@ def _relative(href: str, folder: Path) -> str:
         href = unquote(urlsplit(href).path)
     elif not href.startswith("/"):
         return href
-    path = os.path.relpath(href, folder.absolute())
+    # Real paths: '..' does not lead back through a symbolic link.
+    path = os.path.relpath(os.path.realpath(href), os.path.realpath(folder))
     return path if path.startswith("..") else f"./{path}"
 
 
