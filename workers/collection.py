@@ -158,7 +158,7 @@ def _time(text: str) -> datetime:
 def _flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     """West, south, east, north of a bbox of four or six numbers."""
     half = len(bbox) // 2
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    return float(bbox[0]), float(bbox[1]), float(bbox[half]), float(bbox[half + 1])
 
 
 def _common_asset(asset: Mapping[str, Any]) -> dict[str, Any]:
