@@ -112,9 +112,13 @@ class Pool:
             raise OpenEOError(answer["error"]["code"], answer["error"]["message"])
         return answer
 
+    def closing(self) -> None:
+        """Start no executors any more."""
+        self._closed = True
+
     async def close(self) -> None:
         """End every executor."""
-        self._closed = True
+        self.closing()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,7 @@
+"""Run `python -m sandbox`."""
+
+import sys
+
+from sandbox.cli import main
+
+sys.exit(main())

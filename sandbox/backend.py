@@ -1,0 +1,112 @@
+"""The back-end as one object: what the routes work with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandbox.auth import Auth
+from sandbox.behaviour import Dice
+from sandbox.errors import OpenEOError
+from sandbox.options import API_PATH
+from sandbox.pool import Pool
+from sandbox.runner import Runner
+from sandbox.stats import Stats
+from sandbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from sandbox.behaviour import Behaviour
+    from sandbox.options import Options
+
+#: How long a request for what only a warm executor knows may wait, s.
+_WARM_UP = 60.0
+
+
+class Backend:
+    """Store, executors, runner, credentials and behaviour of one running back-end."""
+
+    def __init__(self, options: Options) -> None:
+        options.data.mkdir(parents=True, exist_ok=True)
+        self.options = options
+        self.behaviour: Behaviour = options.behaviour
+        self.dice = Dice()
+        self.stats = Stats()
+        self.auth = Auth(options)
+        self.store = Store(options.data / "jobs.sqlite")
+        self.pool = Pool(options.executors, str(options.scenes) if options.scenes else None, options.data / "executors.log")
+        self.runner = Runner(self.store, self.pool, self.stats, options.data / "jobs", options.parallel)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Executors and runner, from start to stop."""
+        self.pool.start()
+        self.runner.start(self.behaviour)
+        try:
+            yield
+        finally:
+            self.pool.closing()
+            await self.runner.close()
+            await self.pool.close()
+            self.store.close()
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """Behave differently from now on.
+
+        Raises:
+            OpenEOError: for unknown fields or values that do not fit.
+        """
+        try:
+            self.behaviour = self.behaviour.changed(changes)
+        except (TypeError, ValueError) as error:
+            raise OpenEOError("BadRequest", str(error)) from error
+        self.runner.apply(self.behaviour)
+
+    def root(self, request: Request) -> str:
+        """URL of the API as this client sees it."""
+        return f"{str(request.base_url).rstrip('/').removesuffix(API_PATH)}{API_PATH}"
+
+    def user(self, request: Request) -> str:
+        """The user of a request's bearer.
+
+        Raises:
+            OpenEOError: without one that holds.
+        """
+        return self.auth.user_of_header(request.headers.get("authorization"))
+
+    def user_of_link(self, request: Request) -> str:
+        """The user of a signed URL, else of the bearer.
+
+        Raises:
+            OpenEOError: when neither holds.
+        """
+        status = self.behaviour.expired_url_status
+        return self.auth.user_of_signature(request.url.path, request.query_params, status) or self.user(request)
+
+    async def processes(self) -> list[str]:
+        """Ids of the processes that execute; known once an executor is warm.
+
+        Raises:
+            OpenEOError: ServiceUnavailable when none gets warm.
+        """
+        try:
+            await asyncio.wait_for(self.pool.warm.wait(), _WARM_UP)
+        except TimeoutError as error:
+            raise OpenEOError("ServiceUnavailable", "The executors did not start.") from error
+        return self.pool.processes
+
+    @contextlib.asynccontextmanager
+    async def synchronous(self, graph: dict[str, Any]) -> AsyncIterator[tuple[Path, dict[str, Any]]]:
+        """Execute a graph at once: its folder, which is removed afterwards, and the executor's answer."""
+        folder = Path(tempfile.mkdtemp(prefix="result-", dir=self.options.data))
+        try:
+            yield folder, await self.pool.run(graph, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
