@@ -45,7 +45,8 @@ def _plain(value: Any) -> Any:
     if kind is dict:
         return _plain_dict(value)
     if kind in (tuple, set, frozenset):
-        return _tagged(kind.__name__, [_plain(item) for item in value])
+        items = [_plain(item) for item in value]
+        return _tagged(kind.__name__, items if kind is tuple else sorted(items, key=json.dumps))
     if kind in _AS_TEXT:
         return _tagged(kind.__name__, _AS_TEXT[kind][0](value))
     return _tagged("datetime", _instant(value)) if kind is datetime else _science(value)

@@ -144,7 +144,7 @@ def _reserved_columns(df: pd.DataFrame) -> Iterable[str]:
 def _geometry(df: pd.DataFrame) -> Iterable[str]:
     if not isinstance(df, gpd.GeoDataFrame):
         return
-    if df.active_geometry_name is None:
+    if df.active_geometry_name not in df.columns:  # none was chosen, or it was dropped
         yield "the table has no active geometry column: choose one with set_geometry()"
         return
     name, geometry = df.active_geometry_name, df.geometry.array

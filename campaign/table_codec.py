@@ -62,8 +62,13 @@ def decode(chunk: bytes) -> pd.DataFrame:
         for column, (kind, detail) in zip(table.columns, heading["columns"], strict=True)
     ]
     levels, values = values[: heading["levels"]], values[heading["levels"] :]
-    df = pd.DataFrame(dict(enumerate(values)), index=_index(levels, heading["index"]))
-    df.columns = pd.Index(json_values.loads(heading["names"]), name=json_values.loads(heading["names_name"]))
+    index = _index(levels, heading["index"])
+    series = {
+        i: pd.Series(column, index=index, dtype=column.dtype) for i, column in enumerate(values)
+    }  # nothing inferred
+    df = pd.DataFrame(series, index=index)
+    names, kind, name = json_values.loads(heading["names"])
+    df.columns = pd.Index(names, dtype=kind, name=name)
     return _as_geo(df, heading) if heading["geo"] else df
 
 
@@ -74,7 +79,7 @@ def row_at(chunk_df: pd.DataFrame, position: int) -> pd.Series[Any]:
     these, whatever the other columns are. `.name` is the row's index.
     """
     # Without a column of objects pandas would give the row one common type for all values.
-    row: pd.Series[Any] = chunk_df.iloc[[position]].assign(**{"\0": None}).iloc[0]
+    row: pd.Series[Any] = chunk_df.iloc[position : position + 1].assign(**{"\0": None}).iloc[0]
     return row.drop("\0")
 
 
@@ -110,11 +115,11 @@ def _encoded(df: pd.DataFrame) -> tuple[dict[str, columns.Column], dict[str, Any
     if problems:
         raise InvalidInput("; ".join(problems))
     active = df.active_geometry_name if isinstance(df, gpd.GeoDataFrame) else None
+    active = active if active in names else None  # it may have been dropped
     return encoded, {
         "version": _VERSION,
         "levels": levels,
-        "names": json_values.dumps(names),
-        "names_name": json_values.dumps(df.columns.name),
+        "names": json_values.dumps([names, str(df.columns.dtype), df.columns.name]),
         "columns": [[column.kind, column.detail] for column in encoded.values()],
         "geo": isinstance(df, gpd.GeoDataFrame),
         "geometry": json_values.dumps(active),

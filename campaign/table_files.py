@@ -75,7 +75,7 @@ def export_table(df: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     write_file(target, lambda file: write(df, file))
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Have `write` fill a new file that then takes the place of `path`, all at once; folders are made.
 
     Raises:
@@ -125,7 +125,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if "geometry" not in df.columns or df["geometry"].isna().all():
         return df
     given = df["geometry"].notna().to_numpy()
-    texts = np.where(given, df["geometry"].to_numpy(dtype=object), None)
+    texts = np.array([text if there else None for text, there in zip(df["geometry"], given, strict=True)], dtype=object)
     try:
         geometries = shapely.from_wkt(texts, on_invalid="ignore")
     except TypeError:  # numbers: a column of the user's own
@@ -158,7 +158,7 @@ def _read_geojson(path: Path) -> pd.DataFrame:
     """Not through GDAL, which makes dates of text and text of objects."""
     document = json.loads(path.read_text(encoding="utf-8-sig"))
     features = document.get("features") if isinstance(document, dict) else None
-    if not isinstance(features, list):
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
         raise InvalidInput(f"cannot read {path}: not a GeoJSON FeatureCollection")
     crs = document.get("crs") or {}
     name = str(crs.get("properties", {}).get("name", "CRS84"))
