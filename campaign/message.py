@@ -16,6 +16,9 @@ TICK = "tick"
 FINALIZE = "finalize"
 """Task that brings the catalog above the items up to date, on the publish queue."""
 
+VISIBILITY_TIMEOUT = 3600
+"""Seconds after which Redis gives an unacknowledged message out again; leases heal sooner, so it only has to be long."""
+
 _TILES_SHOWN = 20
 
 
@@ -51,3 +54,13 @@ def track_message(backend: str, tiles: Iterable[Tile]) -> Message:
 def finalize_message(campaign: str) -> Message:
     """The message that brings the catalog of `campaign` up to date."""
     return Message(FINALIZE, Step.PUBLISH, {"campaign": campaign}, f"{campaign}.{FINALIZE}")
+
+
+def broker_options(namespace: str) -> dict[str, object]:
+    """Celery's `broker_transport_options`, the same on both sides: the queues live below `<namespace>:celery:`."""
+    return {
+        "global_keyprefix": f"{namespace}:celery:",
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+    }

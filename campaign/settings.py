@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from campaign.errors import InvalidInput
 
 
 class Settings(BaseSettings):
@@ -35,3 +37,17 @@ class Settings(BaseSettings):
 def celery_url(redis_url: str) -> str:
     """The broker URL for a Redis URL: the same, but for Unix sockets, which Celery spells differently."""
     return redis_url.replace("unix://", "redis+socket://", 1) if redis_url.startswith("unix://") else redis_url
+
+
+def read_settings(workdir: Path | None = None) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        InvalidInput: an environment variable is wrong; names it.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems = (f"FLEET_{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors(include_input=False))
+        raise InvalidInput("; ".join(problems)) from error
+    return settings if workdir is None else settings.model_copy(update={"workdir": workdir})

@@ -9,7 +9,7 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Callable, Sequence  # noqa: TC003  (pydantic evaluates annotations)
+from collections.abc import Callable, Mapping, Sequence  # noqa: TC003  (pydantic evaluates annotations)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -64,6 +64,11 @@ class Backend(BaseModel):
     def secret(self, what: str) -> str | None:
         """`what` (USERNAME, PASSWORD, CLIENT_ID, CLIENT_SECRET) from the environment, None if it is not set."""
         return os.environ.get(self.variable(what)) or None
+
+    @classmethod
+    def from_store(cls, kept: Mapping[str, str]) -> Self:
+        """The back-end whose fields the store keeps as text, among others."""
+        return cls.model_validate({name: kept[name] for name in cls.model_fields if kept.get(name)})
 
 
 class Publish(BaseModel):
@@ -150,7 +155,9 @@ def load_campaign(path: Path, backends_file: Path | None = None, urls: dict[str,
         raise InvalidInput(f"{path}: has no campaign; add `campaign = Campaign(name=..., table=..., backends=[...])`")
     start_job = getattr(module, "start_job", None)
     if not callable(start_job):
-        raise InvalidInput(f"{path}: has no start_job; add `def start_job(row, connection, **kwargs)` that returns a job")
+        raise InvalidInput(
+            f"{path}: has no start_job; add `def start_job(row, connection, **kwargs)` that returns a job"
+        )
     backends = _resolve_backends(campaign, path, backends_file, urls or {})
     return CampaignFile(path.resolve(), sha256, campaign, backends, start_job)
 
@@ -207,7 +214,9 @@ def _resolve_backends(
             resolved[backend.name] = backend
     for name, url in urls.items():
         if name not in resolved:
-            raise InvalidInput(f"--backend {name}={url}: unknown back-end; {path.name} has {', '.join(sorted(resolved))}")
+            raise InvalidInput(
+                f"--backend {name}={url}: unknown back-end; {path.name} has {', '.join(sorted(resolved))}"
+            )
         resolved[name] = _backend(f"--backend {name}", resolved[name].model_dump() | {"url": url})
     return tuple(resolved.values())
 

@@ -17,7 +17,7 @@ from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
 from campaign.tile import TILE_FIELDS, Step, Tile, TileStatus, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 CHUNK = 1000
 """Tiles per round trip and rows per chunk of the table."""
@@ -25,8 +25,9 @@ CHUNK = 1000
 ANYONE = "*"
 """As expected holder of a tile: whoever holds it."""
 
-_NUMBERS = {"order": int, "attempt": int, "tries": int, "since": float, "submitted_at": float, "started_at": float}
-_NUMBERS |= {"finished_at": float, "published_at": float, "costs": float}
+_NUMBERS = dict.fromkeys(("order", "attempt", "attempts_before", "tries"), int) | dict.fromkeys(
+    ("since", "submitted_at", "started_at", "finished_at", "published_at", "costs"), float
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class TileStore:
     """
 
     def __init__(self, client: redis.Redis, namespace: str = "fleet") -> None:
-        self.redis = client
+        self.redis: Any = client  # redis-py types its answers as bytes or text; ours are bytes
         self.namespace = namespace
         self._transition = client.register_script(read_script("transition.lua"))
         self._add = client.register_script(read_script("add.lua"))
@@ -98,9 +99,10 @@ class TileStore:
         Raises:
             StoreUnavailable: no answer.
         """
+        keep_alive = {} if url.startswith("unix://") else {"socket_keepalive": True}
         client = redis.Redis.from_url(
             url,
-            socket_keepalive=True,
+            **keep_alive,
             health_check_interval=30,
             socket_connect_timeout=5,
             socket_timeout=30,
@@ -119,7 +121,7 @@ class TileStore:
     def now(self) -> float:
         """The time on Redis, the one clock that all machines of a fleet share, in seconds since the epoch."""
         seconds, micros = self.redis.time()
-        return float(seconds) + micros / 1e6
+        return float(seconds + micros / 1e6)
 
     # Campaigns
 
@@ -136,10 +138,9 @@ class TileStore:
         raw = _decoded(self.redis.hgetall(self.key("c", name, "meta")))
         if not raw:
             return None
-        numbers = {"max_attempts": int(raw["max_attempts"]), "total": int(raw["total"])}
-        documents = {"urls": json.loads(raw["urls"]), "publish": json.loads(raw["publish"])}
-        known = {field: raw[field] for field in ("name", "path", "sha256", "output", "digest")}
-        return CampaignMeta(**known, **numbers, **documents, created_at=float(raw["created_at"]))
+        read: dict[str, Callable[[str], Any]] = {"urls": json.loads, "publish": json.loads, "created_at": float}
+        read |= {"max_attempts": int, "total": int}
+        return CampaignMeta(**{name: read.get(name, str)(value) for name, value in raw.items()})
 
     def campaigns(self) -> list[str]:
         """Names of all campaigns, sorted."""
@@ -197,9 +198,7 @@ class TileStore:
         pipe = self.redis.pipeline(transaction=False)
         for tile_id in tile_ids:
             pipe.hgetall(self.key("c", campaign, "t", tile_id))
-        return [
-            _tile(campaign, tile_id, _decoded(raw)) for tile_id, raw in zip(tile_ids, pipe.execute(), strict=True)
-        ]
+        return [_tile(campaign, tile_id, _decoded(raw)) for tile_id, raw in zip(tile_ids, pipe.execute(), strict=True)]
 
     def tile_ids(self, campaign: str, status: TileStatus, limit: int | None = None) -> list[str]:
         """Ids of the tiles in `status`, in the order of the table."""

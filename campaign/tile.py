@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from campaign.errors import IllegalTransition
 
@@ -102,6 +102,10 @@ RETRY_FROM: Mapping[Step, TileStatus] = MappingProxyType(
 """The status a failed tile goes back to, by the step that failed: no second job when the first one is good."""
 
 
+NO_FAILURE: Final[dict[str, Any]] = {"tries": 0, "failed_step": "", "error_class": "", "error": ""}
+"""The fields of a tile whose last step went well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """One cell of the grid on its way from the table to the catalog."""
@@ -115,6 +119,8 @@ class Tile:
     """Position in the table, from 0."""
     attempt: int = 0
     """Number of the attempt to get a job for it done, from 1 once submitted."""
+    attempts_before: int = 0
+    """Attempts made before the user last asked for a retry; they do not count against the campaign's `max_attempts`."""
     tries: int = 0
     """How often the present step was tried in vain in this attempt."""
     backend: str = ""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from celery import Celery
 from celery.signals import worker_init
-from kombu import Queue
+from kombu.entity import Queue
 
-from campaign.message import TICK
+from campaign.message import TICK, broker_options
 from campaign.settings import Settings, celery_url
 from campaign.tile import Step
-
-VISIBILITY_TIMEOUT = 3600
-"""Seconds after which Redis gives an unacknowledged message out again; leases heal sooner, so it only has to be long."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -24,17 +21,12 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        task_queues=[Queue(step.value, durable=True) for step in Step],
+        task_queues=[Queue(step.value) for step in Step],  # type: ignore[no-untyped-call]
         task_default_queue=Step.SUBMIT.value,
         task_create_missing_queues=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "global_keyprefix": f"{settings.namespace}:celery:",
-            "visibility_timeout": VISIBILITY_TIMEOUT,
-            "socket_keepalive": True,
-            "health_check_interval": 30,
-        },
+        broker_transport_options=broker_options(settings.namespace),
         worker_send_task_events=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,

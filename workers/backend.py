@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import openeo
 import requests
 from openeo.rest import OpenEoApiError, OpenEoClientException
-from openeo.rest.connection import paginate
+from openeo.rest.connection import Connection, paginate
 
 from workers.failures import JobRefused, LoginFailed, ResultsIncomplete
 
@@ -54,7 +53,7 @@ class Intent:
 _intent: ContextVar[Intent | None] = ContextVar("intent", default=None)
 
 
-class FleetConnection(openeo.Connection):
+class FleetConnection(Connection):
     """A connection that marks the job of a tile in its title, logs in again by itself, and is shared by threads."""
 
     def __init__(self, backend: Backend) -> None:
@@ -138,13 +137,13 @@ def connect(backend: Backend) -> FleetConnection:
     return connection
 
 
-def job_pages(connection: openeo.Connection) -> Iterator[list[dict[str, Any]]]:
+def job_pages(connection: Connection) -> Iterator[list[dict[str, Any]]]:
     """The user's jobs, newest first, page by page, as `GET /jobs` lists them."""
     for page in paginate(connection, "/jobs", params={"limit": PAGE}):
         yield page.get("jobs", [])
 
 
-def find_job(connection: openeo.Connection, marker: str, since: float) -> str | None:
+def find_job(connection: Connection, marker: str, since: float) -> str | None:
     """The id of the job whose title carries `marker`, None if there is none created after `since` (epoch seconds)."""
     oldest = datetime.fromtimestamp(since, UTC) - CLOCK_SKEW
     for jobs in job_pages(connection):
@@ -165,7 +164,7 @@ def created_at(job: dict[str, Any]) -> datetime:
     return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
-def start(connection: openeo.Connection, job_id: str) -> None:
+def start(connection: Connection, job_id: str) -> None:
     """Start a job; one that was started before is left alone."""
     try:
         connection.job(job_id).start()
@@ -174,7 +173,7 @@ def start(connection: openeo.Connection, job_id: str) -> None:
             raise
 
 
-def error_logs(connection: openeo.Connection, job_id: str) -> str:
+def error_logs(connection: Connection, job_id: str) -> str:
     """The messages of a job's last error log entries, a line each; empty if they cannot be had."""
     try:
         entries = connection.job(job_id).logs(level="error")
@@ -202,7 +201,7 @@ class Results:
     """First and last moment of the data, where the back-end says."""
 
 
-def results(connection: openeo.Connection, job_id: str) -> Results:
+def results(connection: Connection, job_id: str) -> Results:
     """The results of a finished job, from a STAC collection (API >= 1.1) or item (API 1.0)."""
     document = connection.job(job_id).get_results().get_metadata()
     root = connection.build_url(f"/jobs/{job_id}/results/")
@@ -228,7 +227,7 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def download(connection: openeo.Connection, asset: Asset, target: Path) -> None:
+def download(connection: Connection, asset: Asset, target: Path) -> None:
     """Stream `asset` into `target`; the back-end's token goes to the back-end only.
 
     Raises:

@@ -55,8 +55,7 @@ class Context:
 
     def backend(self, name: str) -> Backend:
         """The settings of a back-end as the store has them now."""
-        fields = self.store.backend_settings(name)
-        return Backend(**{field: fields[field] for field in Backend.model_fields if fields.get(field)})
+        return Backend.from_store(self.store.backend_settings(name))
 
     def connection(self, name: str) -> FleetConnection:
         """The connection of this process to a back-end, logged in; a new one when its settings have changed."""

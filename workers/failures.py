@@ -110,7 +110,7 @@ _MAX_MESSAGE = 2000
 def classify(error: BaseException) -> Failure:
     """The class of an exception, with a message that holds no secret."""
     if isinstance(error, (OpenEoApiError, OpenEoApiPlainError)):
-        status = int(error.http_status_code)
+        status = error.http_status_code or 0
         default = ErrorClass.TRANSIENT if status >= requests.codes.server_error else ErrorClass.USER_CODE
         found = CODES.get(getattr(error, "code", ""), STATUSES.get(status, default))
         return Failure(found, clean(str(error)))

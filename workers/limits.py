@@ -7,7 +7,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from campaign.tile import Tile, TileStatus
 
@@ -26,7 +26,7 @@ class Limits:
     def __init__(self, store: TileStore, lease: float) -> None:
         self.store = store
         self.lease = lease
-        self._redis = store.redis
+        self._redis: Any = store.redis
         self._wake = self._redis.register_script(_script("wake.lua"))
         self._overdue = self._redis.register_script(_script("overdue.lua"))
         self._held: set[str] = set()

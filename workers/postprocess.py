@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from campaign.message import Message, tile_message
-from campaign.tile import Step, Tile, TileStatus
+from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
 from workers.failures import NoResults, classify
 from workers.items import JobInfo, build_item, item_id
@@ -29,9 +29,7 @@ def postprocess(context: Context, tile: Tile) -> list[Message]:
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
             recover.step_failed(context, held, Step.POSTPROCESS, classify(error))
             return []
-    done = context.store.transition(
-        held, TileStatus.POSTPROCESSED, due=LOST_AFTER, tries=0, error="", error_class="", failed_step="", **changes
-    )
+    done = context.store.transition(held, TileStatus.POSTPROCESSED, due=LOST_AFTER, **NO_FAILURE | changes)
     message = tile_message(done)
     return [message] if message else []
 
@@ -93,7 +91,7 @@ def _row_interval(row: pd.Series[Any]) -> tuple[datetime, datetime] | None:
 def _job_interval(job: dict[str, Any]) -> tuple[datetime, datetime]:
     """The moment the job was created: better than no time at all."""
     created = backend.created_at(job)
-    moment = created if created.year < datetime.max.year else datetime.now(UTC)
+    moment = min(created, datetime.now(UTC))
     return moment, moment
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campaign.spec import Publish
-from campaign.tile import Step, Tile, TileStatus
+from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import recover
+from workers.collection import CollectionInfo
 from workers.failures import classify
 from workers.output import TileFolder
-from workers.static_catalog import ITEMS_PER_SHARD, CollectionInfo, StaticCatalog
+from workers.static_catalog import ITEMS_PER_SHARD, StaticCatalog
 
 if TYPE_CHECKING:
     from campaign.message import Message
@@ -30,8 +31,7 @@ def publish(context: Context, tile: Tile) -> list[Message]:
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
             recover.step_failed(context, held, Step.PUBLISH, classify(error))
             return []
-    changes = {"published_at": context.store.now(), "tries": 0, "error": "", "error_class": "", "failed_step": ""}
-    context.store.transition(held, TileStatus.PUBLISHED, **changes)
+    context.store.transition(held, TileStatus.PUBLISHED, published_at=context.store.now(), **NO_FAILURE)
     return []
 
 

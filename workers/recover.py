@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from campaign.errors import TransitionLost
 from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
@@ -38,9 +38,7 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
         sure: whether it is certain that the step had no effect on the back-end. Where it is not, a tile that was being
             submitted stays so, and its job is looked for first.
     """
-    log.warning(
-        "%s: %s failed (%s): %s", tile.key, step, failure.error_class, failure.message, extra={"action": step}
-    )
+    log.warning("%s: %s failed (%s): %s", tile.key, step, failure.error_class, failure.message, extra={"action": step})
     try:
         if failure.error_class in PAUSES:
             _put_off(context, tile, failure, sure=sure)
@@ -81,7 +79,7 @@ def _back_to_waiting(context: Context, tile: Tile, failure: Failure, due: float 
     requeue(context, tile, due=due, **changes)
 
 
-def requeue(context: Context, tile: Tile, *, due: float | None = None, **changes: object) -> Tile:
+def requeue(context: Context, tile: Tile, *, due: float | None = None, **changes: Any) -> Tile:
     """Send a tile back to the start of its life, to wait for room at once or in `due` seconds."""
     changes |= {"job_id": "", "backend": tile.backend if tile.pinned else ""}
     candidates = [tile.backend] if tile.pinned else context.meta(tile.campaign).backends
@@ -99,7 +97,10 @@ def fail(context: Context, tile: Tile, step: Step, failure: Failure) -> None:
 def job_failed(context: Context, tile: Tile, failure: Failure) -> None:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
     attempts = context.meta(tile.campaign).max_attempts
-    if failure.error_class in {ErrorClass.DATA, ErrorClass.USER_CODE} or tile.attempt >= attempts:
+    if (
+        failure.error_class in {ErrorClass.DATA, ErrorClass.USER_CODE}
+        or tile.attempt - tile.attempts_before >= attempts
+    ):
         fail(context, tile, Step.TRACK, failure)
         return
     context.store.record_failure(tile, {"step": Step.TRACK.value, **failure_fields(failure)})

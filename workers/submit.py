@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from campaign.errors import NoRoom, TransitionLost
 from campaign.message import Message, tile_message
-from campaign.tile import Step, Tile, TileStatus
+from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
 from workers.failures import ErrorClass, JobRefused, classify
 
@@ -115,9 +115,7 @@ def _record(context: Context, tile: Tile, connection: backend.FleetConnection, j
     """Record the job before anything else is done with it; a job that came too late is removed, unstarted."""
     lease = context.limits.lease
     try:
-        return context.store.transition(
-            tile, TileStatus.CREATED, holder=tile.holder, due=lease, job_id=job_id, tries=0
-        )
+        return context.store.transition(tile, TileStatus.CREATED, holder=tile.holder, due=lease, job_id=job_id, tries=0)
     except TransitionLost:
         log.warning("%s: job %s came too late and is deleted", tile.key, job_id, extra={"action": Step.SUBMIT})
         connection.job(job_id).delete()
@@ -134,6 +132,5 @@ def _start(context: Context, tile: Tile) -> bool:
 
 
 def _queued(context: Context, tile: Tile) -> bool:
-    changes = {"tries": 0, "error": "", "error_class": "", "failed_step": ""}
-    context.store.transition(tile, TileStatus.QUEUED, started_at=context.store.now(), **changes)
+    context.store.transition(tile, TileStatus.QUEUED, started_at=context.store.now(), **NO_FAILURE)
     return True

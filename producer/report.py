@@ -1,0 +1,114 @@
+"""What a campaign has come to, for people and for programs: status, the summary at its end, the table of tiles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campaign import job_db
+from campaign.errors import InvalidInput
+from campaign.tile import TileStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+    from campaign.store import CampaignMeta, TileStore
+    from campaign.tile import Tile
+
+_REASONS_SHOWN = 5
+
+
+def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
+    """The campaign as one JSON object: `campaign`, `total`, `by_status`, `backends` and more."""
+    counts = store.counts(meta.name)
+    backends = {}
+    for name in meta.backends:
+        state = store.backend(name)
+        backends[name] = {
+            "url": meta.urls[name],
+            "parallel_jobs": state.parallel_jobs,
+            "used": state.used,
+            "waiting": state.waiting,
+            "paused": state.paused_reason if state.paused else None,
+        }
+    return {
+        "campaign": meta.name,
+        "total": meta.total,
+        "by_status": {key.value: count for key, count in counts.items()},
+        "backends": backends,
+        "file": meta.path,
+        "output": meta.output,
+        "catalog": str(catalog_path(meta)),
+    }
+
+
+def catalog_path(meta: CampaignMeta) -> Path:
+    """The entry of the static catalog."""
+    return Path(meta.output) / "catalog" / "catalog.json"
+
+
+def map_path(meta: CampaignMeta) -> Path:
+    """Where `run` leaves the status map."""
+    return Path(meta.output) / meta.name / "map.html"
+
+
+def summary(store: TileStore, meta: CampaignMeta) -> Iterator[str]:
+    """How the campaign ended, line by line."""
+    counts = store.counts(meta.name)
+    tiles = list(store.tiles(meta.name))
+    yield f"{meta.name}: {counts.get(TileStatus.PUBLISHED, 0)} of {meta.total} tiles published"
+    for other in (TileStatus.FAILED, TileStatus.CANCELED, TileStatus.SKIPPED):
+        if counts.get(other):
+            yield f"  {other}: {counts[other]}"
+    yield from _reasons(tiles)
+    ended = max((tile.since for tile in tiles), default=meta.created_at)
+    yield f"  time: {timedelta(seconds=round(max(0.0, ended - meta.created_at)))}, costs: {_costs(tiles)}"
+    yield f"  results: {Path(meta.output) / meta.name}"
+    yield f"  catalog: {catalog_path(meta)}"
+    if map_path(meta).exists():
+        yield f"  map: {map_path(meta)}"
+
+
+def _reasons(tiles: list[Tile]) -> Iterator[str]:
+    failed = [tile for tile in tiles if tile.status is TileStatus.FAILED]
+    reasons = Counter((tile.failed_step, tile.error_class, last_line(tile.error)) for tile in failed)
+    for (step, error_class, reason), number in reasons.most_common(_REASONS_SHOWN):
+        yield f"    {number} x {step}, {error_class}: {reason}"
+
+
+def last_line(text: str) -> str:
+    """The line of an error that says most: the last one."""
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def _costs(tiles: list[Tile]) -> str:
+    costs = [tile.costs for tile in tiles if tile.costs is not None]
+    return f"{sum(costs):g} credits for {len(costs)} jobs" if costs else "none given by the back-end"
+
+
+def table(store: TileStore, meta: CampaignMeta) -> pd.DataFrame:
+    """The user's table with each tile's status, job and failure."""
+    return job_db.with_status(job_db.decode_all(store.table_chunks(meta.name)), list(store.tiles(meta.name)))
+
+
+def one_tile(store: TileStore, meta: CampaignMeta, tile_id: str) -> str:
+    """All that is known of a tile, as text.
+
+    Raises:
+        InvalidInput: there is none of that id.
+    """
+    tile = store.get(meta.name, tile_id)
+    if tile is None:
+        raise InvalidInput(f"campaign {meta.name} has no tile {tile_id!r}")
+    known = [f"{name}: {value}" for name, value in asdict(tile).items() if value]
+    failures = [
+        f"attempt {entry['attempt']}, job {entry['job_id'] or '-'} on {entry['backend'] or '-'}, "
+        f"{entry['step']} ({entry['error_class']}):\n  " + entry["error"].replace("\n", "\n  ")
+        for entry in store.history(meta.name, tile_id)
+    ]
+    return "\n".join([*known, *failures])

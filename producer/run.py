@@ -1,0 +1,174 @@
+"""run: a campaign from start to end on this machine, with everything that is missing started and stopped again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from campaign.errors import InvalidInput
+from campaign.tile import Step, TileStatus
+from producer.check import check
+from producer.enqueue import enqueue
+from producer.processes import Child, Processes
+from producer.progress import at_rest, watch
+from producer.report import map_path, summary, table
+from producer.session import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
+
+    from rich.console import Console
+
+    from campaign.settings import Settings
+    from campaign.spec import CampaignFile
+    from campaign.store import CampaignMeta, TileStore
+
+POOLS: Mapping[Step, Sequence[str]] = {
+    Step.SUBMIT: ("--pool=threads", "--concurrency=8"),
+    Step.TRACK: ("--pool=threads", "--concurrency=4"),
+    Step.POSTPROCESS: ("--pool=prefork", f"--concurrency={min(os.cpu_count() or 1, 4)}"),
+    Step.PUBLISH: ("--pool=threads", "--concurrency=4"),
+}
+"""A worker for each step: threads where it waits for HTTP, processes where it computes."""
+
+FLOWER_PORT = 5555
+
+
+class Stopped(Exception):
+    """The user asked `run` to stop."""
+
+
+def run(file: CampaignFile, settings: Settings, console: Console, *, flower: bool = True) -> int:
+    """Run the campaign of `file` until it has ended; the same again resumes it.
+
+    Returns:
+        The exit code: 0 if no tile failed, 1 if some did.
+
+    Raises:
+        InvalidInput: something is wrong; nothing was sent.
+        Stopped: by SIGINT or SIGTERM; everything that was started has ended.
+    """
+    with only_run(settings), _stoppable(), open_store(settings, create=True) as (store, url):
+        known = store.campaign(file.campaign.name)
+        refuse(check(file, settings.workdir, ask_backends=known is None))
+        enqueued = enqueue(file, store, url, settings.workdir)
+        meta = store.campaign(file.campaign.name)
+        if meta is None:
+            raise InvalidInput(f"campaign {file.campaign.name} was removed while it was enqueued")
+        console.print(f"{meta.name}: {enqueued.total} tiles, {enqueued.new} new", highlight=False)
+        if not at_rest(store, meta.name, store.counts(meta.name)):
+            _work(store, meta, settings, url, console, flower=flower)
+            _draw_map(store, meta)
+        for line in summary(store, meta):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        return 1 if store.counts(meta.name).get(TileStatus.FAILED) else 0
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise `InvalidInput` with all `problems`, if there are any."""
+    if problems:
+        raise InvalidInput("\n".join(problems))
+
+
+def _work(  # noqa: PLR0913  (what one run has)
+    store: TileStore, meta: CampaignMeta, settings: Settings, url: str, console: Console, *, flower: bool
+) -> None:
+    port = _free_port() if flower and find_spec("flower") else None
+    with Processes(children(settings, url, port)) as processes:
+        console.print(f"workers log to {settings.state_dir / 'logs'}", highlight=False, soft_wrap=True)
+        if port:
+            console.print(f"Flower: http://127.0.0.1:{port}", highlight=False)
+        watch(store, meta, processes.look_after, console)
+
+
+def children(settings: Settings, url: str, flower_port: int | None) -> list[Child]:
+    """The processes of a fleet on this machine: a worker for each step, beat, and Flower on `flower_port`."""
+    logs = settings.state_dir / "logs"
+    environment = dict(os.environ) | {
+        "FLEET_REDIS_URL": url,
+        "FLEET_NAMESPACE": settings.namespace,
+        "FLEET_WORKDIR": str(settings.workdir.resolve()),
+        "FLEET_LEASE": str(settings.lease),
+        "FLEET_TICK": str(settings.tick),
+    }
+    celery = [sys.executable, "-m", "celery", "--app", "workers.app", "--quiet"]
+
+    def child(name: str, *arguments: str) -> Child:
+        return Child(name, [*celery, *arguments], environment, logs / f"{name}.log")
+
+    workers = [
+        child(step, "worker", f"--queues={step}", f"--hostname={step}@%h", "--loglevel=INFO", "--without-gossip", *pool)
+        for step, pool in POOLS.items()
+    ]
+    schedule = settings.state_dir / "beat-schedule"
+    beat = child("beat", "beat", f"--schedule={schedule}", "--pidfile=", "--loglevel=WARNING")
+    if flower_port is None:
+        return [*workers, beat]
+    return [*workers, beat, child("flower", "flower", "--address=127.0.0.1", f"--port={flower_port}")]
+
+
+def _draw_map(store: TileStore, meta: CampaignMeta) -> None:
+    """Leave a status map beside the results, where plotly is installed and the table has geometries."""
+    frame = table(store, meta)
+    if find_spec("plotly") and "geometry" in frame.columns:
+        from producer.status_map import write_status_map  # noqa: PLC0415  (heavy)
+
+        write_status_map(frame, map_path(meta), meta.name)
+
+
+def _free_port() -> int:
+    """Flower's own port if it is free on this machine, else any."""
+    for port in (FLOWER_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise InvalidInput("no free port for Flower; run with --no-flower")
+
+
+@contextmanager
+def only_run(settings: Settings) -> Iterator[None]:
+    """Hold the working directory's lock for the block.
+
+    Raises:
+        InvalidInput: another `run` has it, or the folder cannot be written.
+    """
+    path = settings.state_dir / "run.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise InvalidInput(f"{path.parent}: cannot be written ({error.strerror}); choose another --workdir") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidInput(f"another run is active in {settings.workdir.resolve()}; wait or stop it") from error
+        yield
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block with `Stopped`; once, so that stopping is not disturbed."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
