@@ -82,7 +82,7 @@ class Digest:
             if len(self.bands) <= LIMIT:
                 self.bands.setdefault(band.get("name", ""), band)
         known = self.assets.get(key)
-        if known is None and len(self.assets) < LIMIT:
+        if known is None and len(self.assets) <= LIMIT:
             self.assets[key] = asset
         elif known is not None and known != asset:
             self.assets[key] = {name: value for name, value in known.items() if asset.get(name) == value}
@@ -116,7 +116,9 @@ def collection_document(info: CollectionInfo, digest: Digest, shards: Iterable[s
         "providers": [dict(provider) for provider in info.providers],
         "extent": {"spatial": {"bbox": [digest.bbox()]}, "temporal": {"interval": [interval]}},
         "summaries": summaries,
-        "item_assets": {key: digest.assets[key] for key in sorted(digest.assets)},
+        "item_assets": {key: digest.assets[key] for key in sorted(digest.assets)}
+        if len(digest.assets) <= LIMIT
+        else {},
         "links": [
             _link("root", "../catalog.json"),
             _link("parent", "../catalog.json"),

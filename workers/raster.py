@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BLOCK_VALUES = 2_000_000
 """Values held in memory at once while statistics are computed."""
 
+CACHE_BYTES = 64_000_000
+"""Of GDAL, whose own default is 5% of the machine: each block is read once."""
+
 GEOTIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 COG_UNTILED_LIMIT = 512
 """Largest side, in pixels, of a cloud-optimized GeoTIFF without tiles and overviews."""
@@ -115,7 +118,7 @@ def read_geotiff(file: Path) -> Raster:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            with rasterio.open(file, driver="GTiff") as src:
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(file, driver="GTiff") as src:
                 return _describe(src)
         except (rasterio.errors.RasterioError, OSError) as e:
             raise UnreadableResult(f"{file}: damaged or not a GeoTIFF: {e}") from e

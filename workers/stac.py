@@ -38,6 +38,8 @@ def item_id(text: str) -> str:
 
 def jsonable(value: Any) -> Any:
     """`value` in JSON's types: NaN and the infinities become None, numpy's scalars and times Python's and text."""
+    if getattr(getattr(value, "dtype", None), "kind", "") == "M":
+        value = value.astype("datetime64[us]")  # numpy gives nanoseconds as a bare number
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

@@ -125,8 +125,7 @@ class StaticCatalog:
                 names.append(entry.name)
             _write(shard / "catalog.json", catalog_document(self.collection, shard.name, names))
             shards.append(shard.name)
-        if self.folder.is_dir() or not shards:
-            _write(self.folder / "collection.json", collection_document(self.collection, digest, shards))
+        _write(self.folder / "collection.json", collection_document(self.collection, digest, shards))
         return Summary(digest.count, len(shards), unreadable)
 
     def _state(self) -> bytes:

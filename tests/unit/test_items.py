@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import netCDF4
 import numpy as np
+import pandas as pd
 import pystac
 import pytest
 import rasterio
@@ -460,6 +461,15 @@ def test_item_ids_that_must_change(text: str) -> None:
 )
 def test_jsonable_never_gives_nan(value: Any) -> None:
     json.dumps(jsonable(value), allow_nan=False)
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "ns"])
+def test_jsonable_times(unit: str) -> None:
+    times = np.array(["2023-05-01", "NaT"], dtype=f"datetime64[{unit}]")
+    expected = "2023-05-01T00:00:00Z"
+    assert jsonable(times) == [expected, None]
+    assert jsonable(times[0]) == expected
+    assert jsonable([pd.Timestamp("2023-05-01T02:00+02:00"), pd.NaT]) == [expected, None]
 
 
 @given(

@@ -133,6 +133,16 @@ class TestCollection:
         assert found["item_assets"] == {"data": {"type": "image/tiff", "roles": ["data"], "bands": bands}}
         assert (found["license"], found["title"], found["keywords"]) == ("CC-BY-4.0", "NDVI of Antwerp", ["ndvi"])
 
+    def test_too_many_different_values_are_no_summary(self, catalog: StaticCatalog) -> None:
+        for number in range(120):
+            asset = {"href": "https://o.example/a.tif", "bands": [{"name": f"B{number}"}]}
+            code = {"datetime": "2023-05-01T00:00:00Z", "proj:code": f"EPSG:{32000 + number}"}
+            catalog.put(an_item(number, properties=code, assets={f"a{number}": asset}), 0)
+        catalog.finalize()
+        found = collection_of(catalog)
+        assert "summaries" not in found
+        assert found["item_assets"] == {}
+
     @pytest.mark.parametrize(
         ("boxes", "expected"),
         [
@@ -298,10 +308,11 @@ class TestFinalize:
 
         for number in range(200):
             catalog.put(an_item(number), number // 100)
-        few = peak()
+        # The least of three: whatever else runs in this process allocates too.
+        few = min(peak() for _ in range(3))
         for number in range(200, 1200):
             catalog.put(an_item(number), number // 100)
-        assert peak() < 1.5 * few + 50_000
+        assert min(peak() for _ in range(3)) < 1.5 * few + 50_000
 
 
 def _work(root: Path, part: int) -> None:
