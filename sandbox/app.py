@@ -76,11 +76,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == _METHOD_NOT_ALLOWED:
         return _respond(OpenEOError("FeatureUnsupported", "Feature not supported."))
-    return _respond(OpenEOError("NotFound" if status == _NOT_FOUND else "Internal", f"Not found ({status}).", status=status))
+    return _respond(
+        OpenEOError("NotFound" if status == _NOT_FOUND else "Internal", f"Not found ({status}).", status=status)
+    )
 
 
 async def _unexpected(_request: Request, error: Exception) -> Response:
     traceback.print_exception(error)
     return _respond(OpenEOError("Internal", f"Server error: {error!r}"))
-
-

@@ -71,7 +71,9 @@ class Auth:
             raise OpenEOError("AuthenticationSchemeInvalid", "Authentication method not supported.")
         user = self.read(parts[2], ACCESS)
         if user is None:
-            raise OpenEOError("TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again.")
+            raise OpenEOError(
+                "TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again."
+            )
         return user
 
     def user_of_basic(self, header: str | None) -> str:
@@ -107,7 +109,9 @@ class Auth:
         if not hmac.compare_digest(self._url_signature(path, user, expires), str(query["signature"])):
             raise OpenEOError("CredentialsInvalid", "The signature of the URL is not correct.")
         if float(expires) < time.time():
-            raise OpenEOError("ResultLinkExpired", "The link to the batch job result has expired.", status=expired_status)
+            raise OpenEOError(
+                "ResultLinkExpired", "The link to the batch job result has expired.", status=expired_status
+            )
         return user
 
     def _url_signature(self, path: str, user: str, expires: str) -> str:

@@ -41,7 +41,9 @@ class Backend:
         self.stats = Stats()
         self.auth = Auth(options)
         self.store = Store(options.data / "jobs.sqlite")
-        self.pool = Pool(options.executors, str(options.scenes) if options.scenes else None, options.data / "executors.log")
+        self.pool = Pool(
+            options.executors, str(options.scenes) if options.scenes else None, options.data / "executors.log"
+        )
         self.runner = Runner(self.store, self.pool, self.stats, options.data / "jobs", options.parallel)
 
     @contextlib.asynccontextmanager

@@ -32,18 +32,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments, for this program and for others that offer them."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A local openEO back-end that executes process graphs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="A local openEO back-end that executes process graphs."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=Path(".openeo-sandbox"), help="folder of jobs and results (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".openeo-sandbox"), help="folder of jobs and results (default: %(default)s)"
+    )
     parser.add_argument("--parallel", type=int, default=2, help="jobs that run at the same time (default: %(default)s)")
     parser.add_argument("--executors", type=int, default=2, help="processes that execute them (default: %(default)s)")
-    parser.add_argument("--user", action="append", metavar="NAME:PASSWORD", help="a user; may be repeated (default: demo:demo)")
-    parser.add_argument("--client", action="append", metavar="ID:SECRET", help="an OIDC client for client credentials; may be repeated")
-    parser.add_argument("--scenes", type=Path, metavar="DIR", help="serve the GeoTIFF scenes of a folder instead of generated ones")
-    parser.add_argument("--behaviour", action="append", metavar="KEY=VALUE|FILE", help="behaviour and faults; may be repeated")
+    parser.add_argument(
+        "--user", action="append", metavar="NAME:PASSWORD", help="a user; may be repeated (default: demo:demo)"
+    )
+    parser.add_argument(
+        "--client", action="append", metavar="ID:SECRET", help="an OIDC client for client credentials; may be repeated"
+    )
+    parser.add_argument(
+        "--scenes", type=Path, metavar="DIR", help="serve the GeoTIFF scenes of a folder instead of generated ones"
+    )
+    parser.add_argument(
+        "--behaviour", action="append", metavar="KEY=VALUE|FILE", help="behaviour and faults; may be repeated"
+    )
     parser.add_argument("--admin-token", help="bearer of the routes below /.sandbox (default: open to loopback)")
-    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="JSON with url and pid, written when the back-end answers")
+    parser.add_argument(
+        "--ready-file", type=Path, metavar="FILE", help="JSON with url and pid, written when the back-end answers"
+    )
     return parser
 
 

@@ -60,7 +60,9 @@ class _Discovery:
         wanted = request.path_params["collection_id"]
         if wanted != COLLECTION:
             raise OpenEOError("CollectionNotFound", f"Collection {wanted!r} does not exist.")
-        return JSONResponse(documents.collection(self._backend.root(request), generated=self._backend.options.scenes is None))
+        return JSONResponse(
+            documents.collection(self._backend.root(request), generated=self._backend.options.scenes is None)
+        )
 
     async def processes(self, _request: Request) -> Response:
         specs = [process_spec(name) for name in await self._backend.processes()]

@@ -58,7 +58,11 @@ def capabilities(root: str, behaviour: Behaviour) -> dict[str, Any]:
         "production": False,
         "conformsTo": CONFORMANCE,
         "endpoints": [{"path": path, "methods": methods} for path, methods in endpoints.items()],
-        "billing": {"currency": "credits", "default_plan": "free", "plans": [{"name": "free", "description": "Free.", "paid": False}]},
+        "billing": {
+            "currency": "credits",
+            "default_plan": "free",
+            "plans": [{"name": "free", "description": "Free.", "paid": False}],
+        },
         "links": [
             {"rel": "self", "href": f"{root}/", "type": "application/json"},
             {"rel": "conformance", "href": f"{root}/conformance", "type": "application/json"},
@@ -75,7 +79,11 @@ def file_formats() -> dict[str, Any]:
         "input": {},
         "output": {
             "netCDF": {"title": "Network Common Data Form", "gis_data_types": raster, **options},
-            "GTiff": {"title": "GeoTiff (cloud-optimized), one file per time step", "gis_data_types": raster, **options},
+            "GTiff": {
+                "title": "GeoTiff (cloud-optimized), one file per time step",
+                "gis_data_types": raster,
+                **options,
+            },
             "JSON": {"title": "JSON", "gis_data_types": table, **options},
             "CSV": {"title": "Comma Separated Values", "gis_data_types": table, **options},
         },
@@ -106,7 +114,10 @@ def collection_summary(root: str, *, generated: bool) -> dict[str, Any]:
 def collection(root: str, *, generated: bool) -> dict[str, Any]:
     """The full description of the collection."""
     bands = [_band(name) for name in BANDS]
-    spatial: dict[str, Any] = {"type": "spatial", "reference_system": {"$schema": "https://proj.org/schemas/v0.2/projjson.schema.json"}}
+    spatial: dict[str, Any] = {
+        "type": "spatial",
+        "reference_system": {"$schema": "https://proj.org/schemas/v0.2/projjson.schema.json"},
+    }
     return {
         **collection_summary(root, generated=generated),
         "cube:dimensions": {
@@ -123,7 +134,12 @@ def collection(root: str, *, generated: bool) -> dict[str, Any]:
             "eo:bands": bands,
         },
         "item_assets": {
-            name: {"title": name, "type": "image/tiff; application=geotiff", "roles": ["data"], "eo:bands": [_band(name)]}
+            name: {
+                "title": name,
+                "type": "image/tiff; application=geotiff",
+                "roles": ["data"],
+                "eo:bands": [_band(name)],
+            }
             for name in BANDS
         },
     }

@@ -47,7 +47,9 @@ class OpenEOError(Exception):
         headers: extra headers of the answer, like Retry-After.
     """
 
-    def __init__(self, code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, status: int | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message

@@ -14,7 +14,9 @@ from sandbox.sky import acquisitions
 def estimate_values(process_graph: dict[str, Any]) -> int:
     """Sum over the load_collection nodes; scenes are counted at their usual revisit."""
     return sum(
-        _values(node.get("arguments", {})) for node in process_graph.values() if node.get("process_id") == "load_collection"
+        _values(node.get("arguments", {}))
+        for node in process_graph.values()
+        if node.get("process_id") == "load_collection"
     )
 
 

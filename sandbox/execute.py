@@ -68,7 +68,9 @@ class Engine:
         """
         for node in process_graph.values():
             if ("predefined", node["process_id"]) not in list(self._registry):
-                raise OpenEOError("ProcessUnsupported", f"Process with identifier {node['process_id']!r} is not available.")
+                raise OpenEOError(
+                    "ProcessUnsupported", f"Process with identifier {node['process_id']!r} is not available."
+                )
             if node["process_id"] != "load_collection":
                 for argument in node.get("arguments", {}).values():
                     if isinstance(argument, dict) and "process_graph" in argument:

@@ -57,7 +57,9 @@ def _execute(engine: Any, job: dict[str, Any]) -> dict[str, Any]:
         return {"error": {"code": "OOM", "message": "Your job failed because an executor used too much memory."}}
     except Exception as error:  # noqa: BLE001 - a user's graph may raise anything; it ends in the job's logs
         traceback.print_exc()
-        return {"error": {"code": "Internal", "message": f"Exception during process graph evaluation: {error!r}"[:2000]}}
+        return {
+            "error": {"code": "Internal", "message": f"Exception during process graph evaluation: {error!r}"[:2000]}
+        }
     return {
         "files": [file.to_dict() for file in outcome.files],
         "values": outcome.values,

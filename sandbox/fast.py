@@ -26,7 +26,9 @@ def execute_fast(process_graph: dict[str, Any], folder: Path) -> dict[str, Any]:
         OpenEOError: when the graph's spatial extent cannot be read.
     """
     extents = [node["arguments"].get("spatial_extent") for node in process_graph.values() if "arguments" in node]
-    extent = next((extent for extent in extents if isinstance(extent, dict)), {"west": 4, "south": 51, "east": 4.1, "north": 51.1})
+    extent = next(
+        (extent for extent in extents if isinstance(extent, dict)), {"west": 4, "south": 51, "east": 4.1, "north": 51.1}
+    )
     window = window_of(extent, native_grid(extent))
     west, south, east, north = window.bounds
     step_x, step_y = (east - west) / _SIDE, (north - south) / _SIDE

@@ -59,12 +59,14 @@ class Window:
     @cached_property
     def x(self) -> NDArray[np.float64]:
         """Pixel centres to the east, m, shape (width,)."""
-        return self.grid.x0 + (self.col + np.arange(self.width) + 0.5) * RESOLUTION
+        x: NDArray[np.float64] = self.grid.x0 + (self.col + np.arange(self.width, dtype=np.float64) + 0.5) * RESOLUTION
+        return x
 
     @cached_property
     def y(self) -> NDArray[np.float64]:
         """Pixel centres to the north, falling, m, shape (height,)."""
-        return self.grid.y0 + (self.row - np.arange(self.height) - 0.5) * RESOLUTION
+        y: NDArray[np.float64] = self.grid.y0 + (self.row - np.arange(self.height, dtype=np.float64) - 0.5) * RESOLUTION
+        return y
 
     def outside(self) -> NDArray[np.bool_] | None:
         """True where a pixel's centre lies outside of the mask, shape (height, width); None if every pixel is in."""
@@ -152,10 +154,9 @@ def native_grid(extent: dict[str, Any]) -> Grid:
     geometry, epsg, _ = geometry_of(extent)
     if is_utm(epsg):
         return Grid(epsg)
-    centre = reproject(geometry.envelope.centroid, epsg, WGS84)
-    home = utm_epsg(centre.x, centre.y)
-    lons = (centre.x, centre.x - _LON_PER_ZONE, centre.x + _LON_PER_ZONE)
-    zones = [utm_epsg(lon, centre.y) for lon in lons]
+    [[lon, lat]] = shapely.get_coordinates(reproject(geometry.envelope.centroid, epsg, WGS84)).tolist()
+    home = utm_epsg(lon, lat)
+    zones = [home, utm_epsg(lon - _LON_PER_ZONE, lat), utm_epsg(lon + _LON_PER_ZONE, lat)]
     return Grid(next((zone for zone in zones if _on_grid(reproject(geometry, epsg, zone))), home))
 
 

@@ -74,7 +74,11 @@ class _Jobs:
     async def describe(self, request: Request) -> Response:
         job = self._job(request)
         charged = {key: (job.outcome or {})[key] for key in ("costs", "usage") if key in (job.outcome or {})}
-        extra = {key: value for key, value in job.submission.items() if key not in {"title", "description", "process", "plan", "budget"}}
+        extra = {
+            key: value
+            for key, value in job.submission.items()
+            if key not in {"title", "description", "process", "plan", "budget"}
+        }
         return JSONResponse(
             {
                 **extra,
@@ -114,7 +118,8 @@ class _Jobs:
         behaviour = self._backend.behaviour
         if behaviour.max_active_jobs and self._store.active(user) >= behaviour.max_active_jobs:
             raise OpenEOError(
-                "ConcurrentJobLimit", f"Job was not started because concurrent job limit ({behaviour.max_active_jobs}) is reached."
+                "ConcurrentJobLimit",
+                f"Job was not started because concurrent job limit ({behaviour.max_active_jobs}) is reached.",
             )
         if 0 <= behaviour.credits <= self._store.spent(user):
             raise OpenEOError("PaymentRequired", "The user has insufficient credits to run this batch job.")

@@ -73,7 +73,9 @@ def _nearest_cell(
     return field
 
 
-def _covers(cell_x: NDArray[np.int64], cell_y: NDArray[np.int64], zone: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _covers(
+    cell_x: NDArray[np.int64], cell_y: NDArray[np.int64], zone: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Land cover and character of each field, and of the water at the end."""
     lottery = hash_unit(cell_x[None, :], cell_y[:, None], zone + 3)
     cover = np.full(lottery.shape, FALLOW, np.int8)

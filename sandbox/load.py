@@ -44,7 +44,9 @@ def load_collection(collection: SceneCollection, arguments: dict[str, Any]) -> x
     bands = _bands(arguments.get("bands"))
     start, end = parse_interval(arguments.get("temporal_extent"))
     window = collection.window(extent)
-    scenes = [s for s in collection.scenes(window, start, end) if meets(s.properties, arguments.get("properties") or {})]
+    scenes = [
+        s for s in collection.scenes(window, start, end) if meets(s.properties, arguments.get("properties") or {})
+    ]
     days = [list(group) for _, group in itertools.groupby(scenes, key=lambda scene: scene.taken.date())]
     if not days:
         raise OpenEOError("NoDataAvailable", "There is no data available for the given extents.")
@@ -63,7 +65,9 @@ def _bands(names: list[str] | None) -> list[str]:
 
 def _check_size(values: int) -> None:
     if values > MAX_VALUES:
-        raise OpenEOError("OOM", f"Your job failed because the executors used too much memory ({values} values to load).")
+        raise OpenEOError(
+            "OOM", f"Your job failed because the executors used too much memory ({values} values to load)."
+        )
 
 
 def _cube(collection: SceneCollection, days: list[list[Scene]], window: Window, bands: list[str]) -> xr.DataArray:
@@ -107,5 +111,7 @@ def parse_interval(interval: list[Any] | None) -> tuple[dt.datetime | None, dt.d
 
 
 def _instant(value: str) -> dt.datetime:
-    instant = dt.datetime(int(value), 1, 1, tzinfo=dt.UTC) if len(value) == _YEAR_ONLY else dt.datetime.fromisoformat(value)
+    instant = (
+        dt.datetime(int(value), 1, 1, tzinfo=dt.UTC) if len(value) == _YEAR_ONLY else dt.datetime.fromisoformat(value)
+    )
     return instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)

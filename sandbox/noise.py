@@ -21,7 +21,8 @@ def hash_unit(x: NDArray[np.int64], y: NDArray[np.int64], seed: int) -> NDArray[
         h = (h ^ (h >> np.uint64(30))) * _MIX_B
         h = (h ^ (h >> np.uint64(27))) * _MIX_C
         h ^= h >> np.uint64(31)
-    return (h >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+    unit: NDArray[np.float32] = (h >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+    return unit
 
 
 def hash_one(x: int, y: int, seed: int) -> float:

@@ -53,7 +53,9 @@ class Executor:
         assert self.process.stdout is not None  # noqa: S101 - started with a pipe
         line = await self.process.stdout.readline()
         if not line:
-            raise OpenEOError("OOM", "Your job failed because its executor was lost; this often means too little memory.")
+            raise OpenEOError(
+                "OOM", "Your job failed because its executor was lost; this often means too little memory."
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 

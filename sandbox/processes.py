@@ -38,12 +38,22 @@ def build_registry(collection: SceneCollection, loaded: Callable[[xr.DataArray],
     """
     importlib.import_module("openeo_processes_dask_slim.process_implementations")
     registry = ProcessRegistry(wrap_funcs=[process])
-    for function in [*standard_processes, mask_polygon, filter_spatial, aggregate_spatial, ndvi, merge_cubes, save_result]:
+    for function in [
+        *standard_processes,
+        mask_polygon,
+        filter_spatial,
+        aggregate_spatial,
+        ndvi,
+        merge_cubes,
+        save_result,
+    ]:
         name = function.__name__.strip("_")
         spec = process_spec(name)
         if spec is not None and name not in _NOT_EXECUTABLE:
             registry[name] = Process(spec=spec, implementation=function)
-    registry["load_collection"] = Process(spec=process_spec("load_collection"), implementation=_loader(collection, loaded))
+    registry["load_collection"] = Process(
+        spec=process_spec("load_collection"), implementation=_loader(collection, loaded)
+    )
     return registry
 
 
@@ -74,7 +84,9 @@ def ndvi(data: xr.DataArray, nir: str = "nir", red: str = "red", target_band: st
         return index
     plain = index.reset_coords([name for name in ("bands", "common_name") if name in index.coords], drop=True)
     added = plain.expand_dims(bands=[target_band]).assign_coords(common_name=("bands", [target_band]))
-    return xr.concat([data, added.transpose(*data.dims)], dim="bands", coords="minimal", compat="override", join="override")
+    return xr.concat(
+        [data, added.transpose(*data.dims)], dim="bands", coords="minimal", compat="override", join="override"
+    )
 
 
 def merge_cubes(

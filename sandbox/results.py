@@ -19,8 +19,6 @@ _WORLD = [-180.0, -90.0, 180.0, 90.0]
 _GEOJSON, _JSON = "application/geo+json", "application/json"
 
 
-
-
 class Results:
     """One job's results as documents.
 
@@ -155,7 +153,12 @@ class Results:
             "stac_version": "0.9.0",
             "id": self.job.id,
             "geometry": None,
-            "properties": {"datetime": None, "start_datetime": self.start, "end_datetime": self.end, "created": self.job.created},
+            "properties": {
+                "datetime": None,
+                "start_datetime": self.start,
+                "end_datetime": self.end,
+                "created": self.job.created,
+            },
             "links": [{"rel": "canonical", "href": self.link(""), "type": _JSON}],
             "assets": {file["name"]: self._asset(file) for file in self.files},
         }

@@ -65,7 +65,13 @@ class Runner:
     def queue(self, job: Job) -> bool:
         """Queue a job that is not queued or running; whether it was queued by this call."""
         queued = self._store.move(
-            job.id, ["created", "error", "canceled"], "queued", queued_at=time.time(), started_at=None, ended_at=None, outcome=None
+            job.id,
+            ["created", "error", "canceled"],
+            "queued",
+            queued_at=time.time(),
+            started_at=None,
+            ended_at=None,
+            outcome=None,
         )
         if queued:
             self._store.clear_logs(job.id)

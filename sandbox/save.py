@@ -78,7 +78,9 @@ def save(request: SaveRequest, folder: Path) -> list[SavedFile]:
         raise OpenEOError("FormatUnsupported", f"Output format {request.format!r} is not supported.")
     cube = request.cube
     if name in {"NETCDF", "GTIFF"} and not set(_SPATIAL) <= set(cube.dims):
-        raise OpenEOError("FormatUnsupported", f"{request.format} needs the dimensions x and y, the cube has {cube.dims}.")
+        raise OpenEOError(
+            "FormatUnsupported", f"{request.format} needs the dimensions x and y, the cube has {cube.dims}."
+        )
     writers: dict[str, Callable[[xr.DataArray, Path], list[tuple[Path, xr.DataArray]]]] = {
         "NETCDF": _save_netcdf,
         "GTIFF": _save_geotiffs,
@@ -128,7 +130,9 @@ def _save_geotiffs(cube: xr.DataArray, folder: Path) -> list[tuple[Path, xr.Data
 
 
 def _save_geotiff(cube: xr.DataArray, path: Path) -> Path:
-    layers = cube.transpose("bands", *_SPATIAL) if "bands" in cube.dims else cube.transpose(*_SPATIAL).expand_dims("bands")
+    layers = (
+        cube.transpose("bands", *_SPATIAL) if "bands" in cube.dims else cube.transpose(*_SPATIAL).expand_dims("bands")
+    )
     values = layers.values if layers.dtype.kind in "fiu" else layers.values.astype(np.uint8)
     profile = {
         "driver": "COG",
@@ -157,7 +161,9 @@ def _describe(path: Path, cube: xr.DataArray, media_type: str) -> SavedFile:
     content = path.read_bytes()
     times = cube["t"].values if "t" in cube.dims and cube.sizes["t"] else np.array([])
     stamps = [f"{str(time)[:19]}Z" for time in (times[0], times[-1])] if times.dtype.kind == "M" and times.size else []
-    saved = SavedFile(path.name, media_type, len(content), f"1220{hashlib.sha256(content).hexdigest()}", _band_names(cube), stamps)
+    saved = SavedFile(
+        path.name, media_type, len(content), f"1220{hashlib.sha256(content).hexdigest()}", _band_names(cube), stamps
+    )
     if set(_SPATIAL) <= set(cube.dims) and cube.odc.crs is not None and min(cube.sizes[axis] for axis in _SPATIAL) > 1:
         box = cube.odc.geobox
         saved.epsg = box.crs.to_epsg()

@@ -37,7 +37,7 @@ def save_csv(cube: xr.DataArray, folder: Path) -> list[tuple[Path, xr.DataArray]
     _check(cube)
     bands = [str(band) for band in cube["bands"].values] if "bands" in cube.dims else ["value"]
     full = cube if "bands" in cube.dims else cube.expand_dims("bands")
-    rows = [dim for dim in ("t", "geometry") if dim in full.dims]
+    rows: list[str] = [dim for dim in ("t", "geometry") if dim in full.dims]
     rows += [str(dim) for dim in full.dims if dim not in {*rows, "bands"}]
     ordered = full.transpose(*rows, "bands")
     names = {"t": "date", "geometry": "feature_index"}
@@ -45,7 +45,10 @@ def save_csv(cube: xr.DataArray, folder: Path) -> list[tuple[Path, xr.DataArray]
         writer = csv.writer(file)
         writer.writerow([*(names.get(dim, dim) for dim in rows), *bands])
         for index in np.ndindex(*ordered.shape[:-1]):
-            labels = [_label(ordered[dim].values[i]) if dim in ordered.coords else i for dim, i in zip(rows, index, strict=True)]
+            labels = [
+                _label(ordered[dim].values[i]) if dim in ordered.coords else i
+                for dim, i in zip(rows, index, strict=True)
+            ]
             writer.writerow([*labels, *("" if np.isnan(value) else float(value) for value in ordered.values[index])])
     return [(path, cube)]
 

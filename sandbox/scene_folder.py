@@ -112,7 +112,10 @@ def _read_header(path: Path) -> SceneFile:
     sidecar_path = path.with_suffix(".json")
     sidecar = json.loads(sidecar_path.read_text()) if sidecar_path.exists() else {}
     with rasterio.open(path) as source:
-        names = tuple(source.descriptions[i] or source.tags(i + 1).get("DESCRIPTION", f"band_{i + 1}") for i in range(source.count))
+        names = tuple(
+            source.descriptions[i] or source.tags(i + 1).get("DESCRIPTION", f"band_{i + 1}")
+            for i in range(source.count)
+        )
         taken = _acquired(path, source.tags(), sidecar)
         epsg = source.crs.to_epsg()
         grid = Grid(epsg, source.transform.c % RESOLUTION, source.transform.f % RESOLUTION)
@@ -129,7 +132,8 @@ def _acquired(path: Path, tags: dict[str, str], sidecar: dict[str, Any]) -> dt.d
     found = _DATE.search(path.name)
     if found is None:
         raise OpenEOError("Internal", f"The scene {path.name} has no date: name it with one, or add a sidecar.")
-    return dt.datetime(*(int(part) for part in found.groups()), tzinfo=dt.UTC)
+    year, month, day = (int(part) for part in found.groups())
+    return dt.datetime(year, month, day, tzinfo=dt.UTC)
 
 
 def _read_band(scene: SceneFile, window: Window, band: str) -> NDArray[np.float32]:
@@ -149,5 +153,7 @@ def _read_band(scene: SceneFile, window: Window, band: str) -> NDArray[np.float3
             nodata=source.nodata if source.nodata is not None else 0,
         ) as vrt,
     ):
-        pixels: NDArray[np.float32] = vrt.read(scene.bands.index(band) + 1, masked=True).astype(np.float32).filled(np.nan)
+        pixels: NDArray[np.float32] = (
+            vrt.read(scene.bands.index(band) + 1, masked=True).astype(np.float32).filled(np.nan)
+        )
     return pixels

@@ -48,7 +48,7 @@ class GeneratedScenes:
             seed = date_seed(taken.date(), window.grid.epsg)
             for cell in scene_cells(window):
                 name = f"S2_L2A_{window.grid.epsg}_{cell[0]}_{cell[1]}_{taken:%Y%m%dT%H%M%S}"
-                yield Scene(name, taken, {"eo:cloud_cover": lambda c=cell, s=seed: scene_cloud_cover(c, s)}, cell)
+                yield Scene(name, taken, {"eo:cloud_cover": functools.partial(scene_cloud_cover, cell, seed)}, cell)
 
     def read(self, scenes: list[Scene], window: Window, bands: list[str]) -> NDArray[np.float32]:
         """Pixels of the scenes of one date, shape (bands, height, width); NaN where no scene of the list lies."""

@@ -33,6 +33,10 @@ _BACKLOG = 2048
 class _Server(uvicorn.Server):
     """uvicorn without its signal handling, which ends the process by the signal again after a clean stop."""
 
+    def stop(self) -> None:
+        """Finish what goes on, then end."""
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -67,9 +71,9 @@ async def _serve(options: Options, listener: socket.socket) -> None:
     server = _Server(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        loop.add_signal_handler(number, server.stop)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     if server.started:
         _announce(options, listener)

@@ -51,7 +51,10 @@ def acquisitions(epsg: int, start: dt.datetime | None, end: dt.datetime | None) 
 
 def cloudiness(weather_col: NDArray[np.int64], weather_row: NDArray[np.int64], seed: int) -> NDArray[np.float32]:
     """Share of clouds (0-1) at points of the weather lattice: a third of them clear, a quarter overcast."""
-    return np.clip(hash_unit(weather_col, weather_row, seed) * np.float32(1.7) - np.float32(0.55), 0, 1)
+    share: NDArray[np.float32] = np.clip(
+        hash_unit(weather_col, weather_row, seed) * np.float32(1.7) - np.float32(0.55), 0, 1
+    )
+    return share
 
 
 def scene_cells(window: Window) -> list[tuple[int, int]]:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
-def mask_polygon(data: xr.DataArray, mask: dict[str, Any], replacement: float | None = None, inside: bool = False) -> xr.DataArray:  # noqa: FBT001, FBT002 - openEO's signature
+def mask_polygon(
+    data: xr.DataArray,
+    mask: dict[str, Any],
+    replacement: float | None = None,
+    inside: bool = False,  # noqa: FBT001, FBT002 - openEO's signature
+) -> xr.DataArray:
     """Replace the pixels outside of polygons (or inside of them)."""
     within = xr.DataArray(_within(data, _project(data, mask)), dims=("y", "x"))
     keep = ~within if inside else within
@@ -54,7 +59,9 @@ def aggregate_spatial(
         rows, cols = np.nonzero(within)
         pixels = data.isel(y=xr.DataArray(rows, dims="pixel"), x=xr.DataArray(cols, dims="pixel")).drop_vars(["x", "y"])
         reduced.append(_reduce(pixels, reducer, context) if rows.size else xr.full_like(pixels.mean("pixel"), np.nan))
-    return xr.concat(reduced, dim=name, coords="minimal", compat="override").assign_coords({name: np.arange(len(features))})
+    return xr.concat(reduced, dim=name, coords="minimal", compat="override").assign_coords(
+        {name: np.arange(len(features))}
+    )
 
 
 def _reduce(pixels: xr.DataArray, reducer: Callable[..., Any], context: Any) -> xr.DataArray:
@@ -68,5 +75,5 @@ def _project(data: xr.DataArray, geojson: dict[str, Any]) -> BaseGeometry:
 
 def _within(data: xr.DataArray, geometry: BaseGeometry) -> NDArray[np.bool_]:
     """True where a pixel's centre lies in the geometry, shape (y, x)."""
-    inside: NDArray[np.bool_] = shapely.contains_xy(geometry, *np.meshgrid(data["x"].values, data["y"].values))
-    return inside
+    x, y = np.meshgrid(data["x"].values, data["y"].values)
+    return np.asarray(shapely.contains_xy(geometry, x, y), np.bool_)

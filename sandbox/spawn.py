@@ -91,7 +91,9 @@ def start(data: Path, *arguments: str) -> Sandbox:
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "sandbox", "--data", str(data), "--ready-file", str(ready), *arguments]
     with (data / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # noqa: S603 - ourselves
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        )
     deadline = time.monotonic() + _START_SECONDS
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -38,7 +38,9 @@ def _graph_problems(graph: dict[str, Any], processes: Collection[str]) -> Iterat
             yield from _node_problems(name, node, graph, processes)
 
 
-def _node_problems(name: str, node: dict[str, Any], graph: dict[str, Any], processes: Collection[str]) -> Iterator[dict[str, str]]:
+def _node_problems(
+    name: str, node: dict[str, Any], graph: dict[str, Any], processes: Collection[str]
+) -> Iterator[dict[str, str]]:
     arguments = node.get("arguments", {})
     spec = process_spec(node["process_id"]) or {}
     for parameter in spec.get("parameters", []):
