@@ -148,13 +148,29 @@ def _refuse_outside(system: pyproj.CRS, epsg: int, box: Box, edge: int) -> None:
 
     if fits(box):
         return
-    west, south, east, north = area = limits(system)
     columns, rows = _counts(box, edge)
-    worst = max(range(4), key=lambda i: (area[i] - box[i]) if i < 2 else (box[i] - area[i]))  # noqa: PLR2004
     raise InvalidInput(
         f"the grid of {columns * rows:,} cells reaches outside the area of use of EPSG:{epsg} ({system.name}): "
-        f"{_NAMES[worst]} is {box[worst]:,}, and the area lies within x {west:,.0f} to {east:,.0f}, "
-        f"y {south:,.0f} to {north:,.0f} m (narrower towards the poles){_hint(box, edge, fits)}"
+        f"{_slip(system, box)}{_hint(box, edge, fits)}"
+    )
+
+
+def _slip(system: pyproj.CRS, box: Box) -> str:
+    """Which bound is out, in metres if it is out of the box around the area of use, else in degrees."""
+    west, south, east, north = limits(system)
+    beyond = [west - box[0], south - box[1], box[2] - east, box[3] - north]
+    if max(beyond) > 0:
+        worst = beyond.index(max(beyond))
+        return (
+            f"{_NAMES[worst]} is {box[worst]:,}, and the area lies within x {west:,.0f} to {east:,.0f}, "
+            f"y {south:,.0f} to {north:,.0f} m"
+        )
+    to_lonlat = pyproj.Transformer.from_crs(system, "EPSG:4326", always_xy=True)
+    area: Any = system.area_of_use
+    reach = to_lonlat.transform_bounds(*box)
+    return (
+        f"it reaches from {reach[0]:.2f} to {reach[2]:.2f} degrees east and {reach[1]:.2f} to {reach[3]:.2f} north, "
+        f"and the area from {area.west:g} to {area.east:g} and {area.south:g} to {area.north:g}"
     )
 
 

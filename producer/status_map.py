@@ -201,7 +201,6 @@ def _traces(
         "mode": "lines",
         "fill": "toself",
         "fillcolor": colour,
-        "opacity": 0.8,
         "line": {"color": "black", "width": 0.4},
         "hoverinfo": "skip",
         "showlegend": bool(polygonal.any()),
@@ -245,7 +244,7 @@ def _layout(lonlat: NDArray[np.object_], title: str) -> dict[str, Any]:
             "scaleratio": 1 / max(math.cos(math.radians(middle)), 0.1),
         },
         "margin": {"r": 20, "t": 60, "l": 70, "b": 60},
-        "legend": {"title": {"text": "status (tiles)"}, "itemsizing": "constant"},
+        "legend": {"title": {"text": "status (tiles)"}, "itemsizing": "trace"},
         "hovermode": "closest",
         "hoverdistance": -1,  # however far the tile's middle is
         "dragmode": "pan",

@@ -92,6 +92,10 @@ def test_the_slip_of_the_notebook_is_refused_with_its_cells_and_the_right_bound(
         ({"size": 1}, "65,000,000 cells of 1 m are more than"),
         ({"bounds": (5_950_000, 5_660_000, 6_000_000, 5_673_000)}, "outside the area of use"),
         ({"crs": "EPSG:32633"}, "the zone that the area lies in"),
+        (
+            {"bounds": (500_000, 6_500_000, 750_000, 6_600_000)},
+            "reaches from 3.00 to 7.4. degrees east .* from 0 to 6 and",
+        ),
     ],
 )
 def test_refused(arguments: Any, message: Any) -> None:
