@@ -187,10 +187,11 @@ def _write_csv(df: pd.DataFrame, file: BinaryIO) -> None:
 
 
 def _write_parquet(df: pd.DataFrame, file: BinaryIO) -> None:
+    named = df.rename(columns=str)
     changed = {
-        name: df[name].map(_json_text) for name in df.columns if df[name].dtype == object and not _keeps(df[name])
+        name: column.map(_json_text) for name, column in named.items() if column.dtype == "O" and not _keeps(column)
     }
-    df.assign(**changed).to_parquet(file, index=False)
+    named.assign(**changed).to_parquet(file, index=False)
 
 
 def _keeps(column: pd.Series[Any]) -> bool:

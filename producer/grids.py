@@ -80,7 +80,8 @@ def prepare_jobs_df(temporal_range: Sequence[Any], grid_df: gpd.GeoDataFrame) ->
 
     Returns:
         A copy of `grid_df`, same index and columns, with `spatial_extent` (the geometry in longitude and latitude as a
-        GeoJSON string), `start_date` and `end_date` (ISO strings).
+        GeoJSON string), `start_date` and `end_date` (ISO strings). A column `id` becomes `tile_id` unless there is one:
+        in a table of jobs `id` is the job's.
 
     Raises:
         InvalidInput: not two dates in order, a geometry without CRS, or a row without geometry.
@@ -94,7 +95,8 @@ def prepare_jobs_df(temporal_range: Sequence[Any], grid_df: gpd.GeoDataFrame) ->
         raise InvalidInput(
             f"the grid has no geometry in {int(missing.sum())} rows, first in row {int(missing.argmax())}"
         )
-    return grid_df.assign(spatial_extent=shapely.to_geojson(lonlat), start_date=start, end_date=end)
+    named = grid_df if "tile_id" in grid_df.columns else grid_df.rename(columns={"id": "tile_id"})
+    return named.assign(spatial_extent=shapely.to_geojson(lonlat), start_date=start, end_date=end)
 
 
 def _projected(crs: Any) -> tuple[pyproj.CRS, int]:

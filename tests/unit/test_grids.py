@@ -170,3 +170,12 @@ def test_prepare_jobs_df_refuses_a_grid_without_crs_or_geometry() -> None:
     gap.loc[1, "geometry"] = None
     with pytest.raises(InvalidInput, match="row 1"):
         prepare_jobs_df(["2024-05-01", "2024-08-01"], gap)
+
+
+def test_a_grid_s_id_names_the_tile_because_a_job_has_an_id_too() -> None:
+    theirs = seed_grid().assign(id=range(3))
+    df = prepare_jobs_df(["2024-05-01", "2024-08-01"], theirs)
+    assert tile_ids(df) == ["0", "1", "2"]
+    assert check_table(df) == []
+    kept = prepare_jobs_df(["2024-05-01", "2024-08-01"], theirs.assign(tile_id=["a", "b", "c"]))
+    assert tile_ids(kept) == ["a", "b", "c"]

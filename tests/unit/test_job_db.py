@@ -520,6 +520,7 @@ def test_what_parquet_would_change_is_exported_as_json_text(tmp_path: Path) -> N
             "same": [{"a": 1}, {"a": 2}, {"a": 3}],
             "bands": [["B02"], [], ["B03"]],
             "text": ["a", None, float("nan")],
+            7: [1, 2, 3],
         }
     )
     export_table(df, tmp_path / "a.parquet")
@@ -529,6 +530,7 @@ def test_what_parquet_would_change_is_exported_as_json_text(tmp_path: Path) -> N
     assert back["same"].tolist() == df["same"].tolist()
     assert [list(value) for value in back["bands"]] == df["bands"].tolist()
     assert back["text"].tolist() == ["a", None, None]
+    assert back["7"].tolist() == [1, 2, 3]
 
 
 def test_geojson_has_json_s_values_only(tmp_path: Path) -> None:
