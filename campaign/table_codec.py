@@ -100,7 +100,7 @@ def digest(df: pd.DataFrame) -> str:
 
 def _encoded(df: pd.DataFrame) -> tuple[dict[str, columns.Column], dict[str, Any]]:
     """Every column by its name in Parquet, levels of the index first, and what the metadata says of all chunks."""
-    names = df.columns.tolist()
+    names: Any = df.columns.tolist()
     if isinstance(df.columns, pd.MultiIndex) or len({str(name) for name in names}) < len(names):
         raise InvalidInput("column names must be unique and of one level")
     sources = {f"\0index {i}": level.to_series() for i, level in enumerate(_levels(df.index))}
@@ -119,7 +119,7 @@ def _encoded(df: pd.DataFrame) -> tuple[dict[str, columns.Column], dict[str, Any
     return encoded, {
         "version": _VERSION,
         "levels": levels,
-        "names": json_values.dumps([names, str(df.columns.dtype), df.columns.name]),
+        "names": json_values.dumps((names, str(df.columns.dtype), df.columns.name)),
         "columns": [[column.kind, column.detail] for column in encoded.values()],
         "geo": isinstance(df, gpd.GeoDataFrame),
         "geometry": json_values.dumps(active),

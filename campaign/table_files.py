@@ -188,9 +188,8 @@ def _write_csv(df: pd.DataFrame, file: BinaryIO) -> None:
 
 def _write_parquet(df: pd.DataFrame, file: BinaryIO) -> None:
     named = df.rename(columns=str)
-    changed = {
-        name: column.map(_json_text) for name, column in named.items() if column.dtype == "O" and not _keeps(column)
-    }
+    objects = {str(name): column for name, column in named.items() if column.dtype == "O"}
+    changed = {name: column.map(_json_text) for name, column in objects.items() if not _keeps(column)}
     named.assign(**changed).to_parquet(file, index=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 import time
 from importlib.util import find_spec
@@ -26,6 +25,9 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "antwerp_ndvi" /
 BACKEND = "cdse"
 """The back-end of the example that the sandbox stands in for."""
 
+CLIENT = "demo"
+"""Id and secret of the OIDC client that the throw-away sandbox knows."""
+
 _SECONDS_TO_START = 60.0
 
 
@@ -42,22 +44,20 @@ def demo(settings: Settings, console: Console) -> int:
         raise InvalidInput("the demo needs the project's examples folder: run it in a checkout")
     if find_spec("openeo_processes_dask_slim") is None:
         raise InvalidInput("the demo needs the sandbox: pip install 'openeo-fleet[sandbox]'")
-    client, secret = "demo", secrets.token_urlsafe(24)
-    os.environ |= {"FLEET_CDSE_CLIENT_ID": client, "FLEET_CDSE_CLIENT_SECRET": secret}
+    os.environ |= {"FLEET_CDSE_CLIENT_ID": CLIENT, "FLEET_CDSE_CLIENT_SECRET": CLIENT}
     ready = settings.state_dir / "sandbox.json"
     ready.unlink(missing_ok=True)
-    with Processes([_sandbox(settings, ready, client, secret)]) as processes:
+    with Processes([_sandbox(settings, ready)]) as processes:
         url = _wait(ready, processes)
         console.print(f"sandbox (a local openEO back-end): {url}", highlight=False)
         file = load_campaign(EXAMPLE, urls={BACKEND: url})
         return run(file, settings, console)
 
 
-def _sandbox(settings: Settings, ready: Path, client: str, secret: str) -> Child:
-    command = [sys.executable, "-m", "sandbox", "--port", "0", "--parallel", "2"]
+def _sandbox(settings: Settings, ready: Path) -> Child:
+    command = [sys.executable, "-m", "sandbox", "--parallel", "2", "--client", f"{CLIENT}:{CLIENT}"]
     command += ["--data", str(settings.state_dir / "sandbox"), "--ready-file", str(ready)]
-    environment = dict(os.environ) | {"SANDBOX_CLIENTS": f"{client}:{secret}"}
-    return Child("sandbox", command, environment, settings.state_dir / "logs" / "sandbox.log")
+    return Child("sandbox", command, dict(os.environ), settings.state_dir / "logs" / "sandbox.log")
 
 
 def _wait(ready: Path, processes: Processes) -> str:

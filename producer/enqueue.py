@@ -49,11 +49,14 @@ def enqueue(file: CampaignFile, store: TileStore, redis_url: str, workdir: Path)
     table = job_db.read_table(file.table_source)
     tiles = tiles_of(file, table)
     digest = job_db.digest(table)
-    _refuse_other_table(store, file, tiles, digest)
+    known = store.campaign(file.campaign.name)
+    if known is not None:
+        _refuse_other_table(store, file, known, tiles, digest)
     for backend in file.backends:
         store.put_backend(backend.name, {name: value for name, value in backend.model_dump().items() if value})
     store.put_table(file.campaign.name, job_db.encode(table, CHUNK))
-    store.put_campaign(_meta(file, len(tiles), digest, workdir))
+    created_at = time.time() if known is None else known.created_at
+    store.put_campaign(_meta(file, len(tiles), digest, created_at, workdir))
     new = store.add_tiles(tiles, [backend.name for backend in file.backends])
     sent = send(redis_url, store.namespace, next_messages(store, file.campaign.name))
     return Enqueued(len(tiles), new, sent)
@@ -114,10 +117,11 @@ def send(redis_url: str, namespace: str, messages: Iterable[Message]) -> int:
     return sent
 
 
-def _refuse_other_table(store: TileStore, file: CampaignFile, tiles: list[Tile], digest: str) -> None:
+def _refuse_other_table(
+    store: TileStore, file: CampaignFile, known: CampaignMeta, tiles: list[Tile], digest: str
+) -> None:
     """A table that differs from the enqueued one would be ignored in silence: never."""
-    known = store.campaign(file.campaign.name)
-    if known is None or known.digest == digest:
+    if known.digest == digest:
         return
     new = sum(tile is None for tile in store.get_many(known.name, [tile.id for tile in tiles]))
     raise InvalidInput(
@@ -127,7 +131,7 @@ def _refuse_other_table(store: TileStore, file: CampaignFile, tiles: list[Tile],
     )
 
 
-def _meta(file: CampaignFile, total: int, digest: str, workdir: Path) -> CampaignMeta:
+def _meta(file: CampaignFile, total: int, digest: str, created_at: float, workdir: Path) -> CampaignMeta:
     return CampaignMeta(
         name=file.campaign.name,
         path=str(file.path),
@@ -138,7 +142,7 @@ def _meta(file: CampaignFile, total: int, digest: str, workdir: Path) -> Campaig
         max_attempts=file.campaign.max_attempts,
         total=total,
         digest=digest,
-        created_at=time.time(),
+        created_at=created_at,
     )
 
 

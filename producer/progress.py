@@ -62,6 +62,8 @@ class Throughput:
     @property
     def per_second(self) -> float | None:
         """None as long as nothing was done."""
+        if not self.samples:
+            return None
         (start, before), (end, after) = self.samples[0], self.samples[-1]
         return (after - before) / (end - start) if end > start and after > before else None
 

@@ -104,7 +104,16 @@ def children(settings: Settings, url: str, flower_port: int | None) -> list[Chil
         return Child(name, [*celery, *arguments], environment, logs / f"{name}.log")
 
     workers = [
-        child(step, "worker", f"--queues={step}", f"--hostname={step}@%h", "--loglevel=INFO", "--without-gossip", *pool)
+        child(
+            step,
+            "worker",
+            f"--queues={step}",
+            f"--hostname={step}@%h",
+            "--loglevel=INFO",
+            "--without-gossip",
+            "--without-mingle",
+            *pool,
+        )
         for step, pool in POOLS.items()
     ]
     schedule = settings.state_dir / "beat-schedule"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import Celery
-from celery.signals import worker_init
+from celery.signals import after_setup_logger, worker_init
 from kombu.entity import Queue
 
 from campaign.message import TICK, broker_options
@@ -45,6 +47,15 @@ def make_app(settings: Settings) -> Celery:
 
 
 app = make_app(Settings())
+
+
+@after_setup_logger.connect
+def _leave_out_ticks(logger: logging.Logger, **_: object) -> None:
+    """Keep a line per second about nothing out of the logs; what goes wrong in a tick stays."""
+    for handler in logger.handlers:
+        handler.addFilter(
+            lambda record: record.levelno > logging.INFO or not str(record.getMessage()).startswith(f"Task {TICK}[")
+        )
 
 
 @worker_init.connect

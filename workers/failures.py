@@ -46,6 +46,10 @@ class ResultsIncomplete(FleetError):
     """A back-end gave less than it announced."""
 
 
+class UnreadableResult(FleetError):
+    """A result file is damaged or not what its name says; the message names it."""
+
+
 class NoResults(FleetError):
     """A job finished and has nothing to give."""
 
@@ -88,6 +92,7 @@ EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (LoginFailed, ErrorClass.AUTH),
     (JobRefused, ErrorClass.USER_CODE),
     (ResultsIncomplete, ErrorClass.TRANSIENT),
+    (UnreadableResult, ErrorClass.TRANSIENT),  # another download often is good
     (NoResults, ErrorClass.DATA),
     (requests.ConnectionError, ErrorClass.TRANSIENT),
     (requests.Timeout, ErrorClass.TRANSIENT),

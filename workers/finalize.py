@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 EVERY = 20.0
 """Seconds between two times while items keep coming, and after which a request that came to nothing is made again."""
 
+TILES_PER_SECOND = 1000
+"""What is added to that for many tiles, so that most of a worker's time is left for publishing."""
+
 
 def finalize(context: Context, campaign: str) -> None:
     """Build collection and shards from the items that are there, and remember how many tiles they stand for."""
@@ -30,7 +33,7 @@ def is_stale(context: Context, campaign: str) -> bool:
         return False
     now = context.store.now()
     new_at_rest = published != state["asked_for"] and all(status in TERMINAL for status in counts)
-    if not new_at_rest and now - state["asked_at"] < EVERY:
+    if not new_at_rest and now - state["asked_at"] < EVERY + published / TILES_PER_SECOND:
         return False
     context.store.put_catalog_state(campaign, asked_at=now, asked_for=published)
     return True

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from campaign.store import CampaignMeta
     from campaign.tile import Tile
 
-_PART = ".part"
+_PART = ".part-"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_NAME = 120
 
@@ -39,9 +39,9 @@ class TileFolder:
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[Path]:
-        """A temporary path beside `target` that takes its place when the block ends well, and is gone otherwise."""
+        """A temporary path beside `target`, with its suffix, that takes its place when the block ends well, or is gone."""
         self.path.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}{_PART}")
+        part = target.with_name(f"{_PART}{target.name}")
         try:
             yield part
             with part.open("rb") as file:

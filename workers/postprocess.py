@@ -13,6 +13,7 @@ from workers.failures import NoResults, classify
 from workers.items import JobInfo, build_item, item_id
 from workers.limits import LOST_AFTER
 from workers.output import TileFolder
+from workers.schemas import validate_item
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,17 +52,18 @@ def _deliver(context: Context, tile: Tile) -> dict[str, Any]:
         target = folder.asset(asset.name)
         with folder.writing(target) as part:
             backend.download(connection, asset, part)
-        item = build_item(
-            target,
-            item_id=item_id(f"{tile.id}_{target.stem}"),
-            collection=tile.campaign,
-            asset_key=item_id(asset.name),
-            href=target.name,
-            interval=interval,
-            job=info,
-            geometry=_geometry(row),
-            properties={"fleet:tile": tile.id, "fleet:backend": tile.backend},
-        )
+            item = build_item(
+                part,
+                item_id=item_id(f"{tile.id}_{target.stem}"),
+                collection=tile.campaign,
+                asset_key="data",
+                href=target.name,
+                interval=interval,
+                job=info,
+                geometry=_geometry(row),
+                properties={"fleet:tile": tile.id, "fleet:backend": tile.backend},
+            )
+            validate_item(item)
         folder.write_item(item)
         ids.append(item["id"])
     return {"items": ",".join(ids), "costs": info.costs, "usage": json.dumps(info.usage) if info.usage else ""}

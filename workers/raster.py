@@ -15,7 +15,7 @@ import rasterio.windows
 from pyproj import CRS
 from pystac import MediaType
 
-from campaign.errors import FleetError
+from workers.failures import UnreadableResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,10 +31,6 @@ CACHE_BYTES = 64_000_000
 GEOTIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 COG_UNTILED_LIMIT = 512
 """Largest side, in pixels, of a cloud-optimized GeoTIFF without tiles and overviews."""
-
-
-class UnreadableResult(FleetError):
-    """A result file is damaged or not what its name says; the message names it."""
 
 
 @dataclass(slots=True)
