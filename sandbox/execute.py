@@ -86,13 +86,23 @@ def _collection(scenes: str | None) -> SceneCollection:
 
 
 def _shield(process_graph: dict[str, Any]) -> dict[str, Any]:
-    """The graph with load_collection's arguments as one text: the parser would split conditions and guess at types."""
-    return {
-        name: {**node, "arguments": {OPAQUE: json.dumps(node.get("arguments", {}))}}
-        if node["process_id"] == "load_collection"
-        else node
-        for name, node in process_graph.items()
-    }
+    """The graph with load_collection's arguments, and any GeoJSON, as text.
+
+    The parser would take conditions apart, guess at types, and walk through every coordinate.
+    """
+    shielded = {}
+    for name, node in process_graph.items():
+        arguments = node.get("arguments", {})
+        if node["process_id"] == "load_collection":
+            kept: dict[str, Any] = {OPAQUE: json.dumps(arguments)}
+        else:
+            kept = {key: json.dumps(value) if _is_geojson(value) else value for key, value in arguments.items()}
+        shielded[name] = {**node, "arguments": kept}
+    return shielded
+
+
+def _is_geojson(value: Any) -> bool:
+    return isinstance(value, dict) and "type" in value and not {"coordinates", "features", "geometry"}.isdisjoint(value)
 
 
 def _request(result: Any) -> SaveRequest:

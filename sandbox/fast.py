@@ -7,10 +7,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyproj
 from scipy.io import netcdf_file
 
-from sandbox.grid import native_grid, window_of
+from sandbox.grid import WGS84, native_grid, transformer_of, window_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,7 @@ def execute_fast(process_graph: dict[str, Any], folder: Path) -> dict[str, Any]:
     content = _netcdf(x, y, window.grid.epsg)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "openEO.nc").write_bytes(content)
-    to_degrees = pyproj.Transformer.from_crs(window.grid.epsg, 4326, always_xy=True)
+    to_degrees = transformer_of(window.grid.epsg, WGS84)
     described = {
         "name": "openEO.nc",
         "media_type": "application/x-netcdf",
@@ -65,7 +64,7 @@ def _netcdf(x: Any, y: Any, epsg: int) -> bytes:
             axis[:] = values
             axis.standard_name, axis.units = f"projection_{name}_coordinate", "m"
         mapping = file.createVariable("crs", "i4", ())
-        mapping.assignValue(epsg)
+        mapping[...] = epsg
         mapping.spatial_ref = f"EPSG:{epsg}"
         ramp = np.linspace(1.0, 0.0, _SIDE, dtype=np.float32)
         variable = file.createVariable("var", "f4", ("y", "x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ WGS84 = 4326
 _UTM_NORTH, _UTM_SOUTH = 32600, 32700
 _ZONES = 60
 _LON_PER_ZONE = 6.0
+_HALF_TURN, _ON_MERIDIAN = 180.0, 1e-9
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def geometry_of(extent: dict[str, Any]) -> tuple[BaseGeometry, int, bool]:
         crs = extent.get("crs")
         name = crs.get("properties", {}).get("name", "") if isinstance(crs, dict) else crs
         epsg = WGS84 if "CRS84" in str(name) else parse_epsg(str(name or "").replace("urn:ogc:def:crs:EPSG::", ""))
-        geometry = shapely.union_all(_geometries(extent))
+        geometry = _joined(_geometries(extent), epsg)
     except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.GEOSException) as error:
         raise OpenEOError("ProcessParameterInvalid", f"The spatial extent is not understood: {error!r}") from error
     if geometry.is_empty:
@@ -137,12 +139,35 @@ def _geometries(geojson: dict[str, Any]) -> list[BaseGeometry]:
     return [shape(geojson["geometry"] if geojson["type"] == "Feature" else geojson)]
 
 
+def _joined(geometries: list[BaseGeometry], epsg: int) -> BaseGeometry:
+    """One geometry; what crosses the antimeridian is put together beyond 180 degrees again, split or not."""
+    joined = shapely.union_all(geometries)
+    if epsg != WGS84 or joined.is_empty or joined.bounds[2] - joined.bounds[0] <= _HALF_TURN:
+        return joined
+    east = [shapely.transform(geometry, _eastwards) for geometry in geometries]
+    joined = shapely.union_all(east)
+    if not isinstance(joined, shapely.Polygon):
+        return joined
+    # Where a splitter cut, it left corners that were none, and that lie off a UTM tile's straight edge by a metre.
+    return shapely.Polygon([corner for corner in joined.exterior.coords if abs(corner[0] - _HALF_TURN) > _ON_MERIDIAN])
+
+
+def _eastwards(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([np.where(corners[:, 0] < 0, corners[:, 0] + 2 * _HALF_TURN, corners[:, 0]), corners[:, 1]])
+
+
 def reproject(geometry: BaseGeometry, source: int, target: int) -> BaseGeometry:
     """A geometry in another CRS, vertex by vertex: what was a square of the target grid is one again."""
     if source == target:
         return geometry
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    transformer = transformer_of(source, target)
     return shapely.transform(geometry, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+
+
+@functools.cache
+def transformer_of(source: int, target: int) -> pyproj.Transformer:
+    """The transformer between two EPSG codes, x before y; made once, as that takes longer than using it."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
 def native_grid(extent: dict[str, Any]) -> Grid:

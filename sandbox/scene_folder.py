@@ -140,7 +140,7 @@ def _read_band(scene: SceneFile, window: Window, band: str) -> NDArray[np.float3
     """One band on the window's grid: nearest neighbour, so pixels on the same grid stay as they are."""
     if band not in scene.bands:
         return np.full((window.height, window.width), np.nan, np.float32)
-    transform = rasterio.transform.from_origin(window.bounds[0], window.bounds[3], RESOLUTION, RESOLUTION)
+    transform = rasterio.Affine(RESOLUTION, 0, window.bounds[0], 0, -RESOLUTION, window.bounds[3])
     with (
         rasterio.open(scene.path) as source,
         WarpedVRT(

@@ -1,7 +1,8 @@
-"""Processes over geometries that openeo-processes-dask-slim lacks."""
+"""Processes over geometries that openeo-processes-dask-slim lacks; GeoJSON comes as text."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 def mask_polygon(
     data: xr.DataArray,
-    mask: dict[str, Any],
+    mask: str,
     replacement: float | None = None,
     inside: bool = False,  # noqa: FBT001, FBT002 - openEO's signature
 ) -> xr.DataArray:
     """Replace the pixels outside of polygons (or inside of them)."""
-    within = xr.DataArray(_within(data, _project(data, mask)), dims=("y", "x"))
+    within = xr.DataArray(_within(data, _project(data, json.loads(mask))), dims=("y", "x"))
     keep = ~within if inside else within
     return data.where(keep, np.nan if replacement is None else replacement)
 
 
-def filter_spatial(data: xr.DataArray, geometries: dict[str, Any]) -> xr.DataArray:
+def filter_spatial(data: xr.DataArray, geometries: str) -> xr.DataArray:
     """Crop to the polygons' extent and mask what lies outside of them."""
-    geometry = _project(data, geometries)
+    geometry = _project(data, json.loads(geometries))
     west, south, east, north = geometry.bounds
     cropped = data.sel(x=(data.x > west) & (data.x < east), y=(data.y > south) & (data.y < north))
     if not cropped.size:
@@ -42,7 +43,7 @@ def filter_spatial(data: xr.DataArray, geometries: dict[str, Any]) -> xr.DataArr
 
 def aggregate_spatial(
     data: xr.DataArray,
-    geometries: dict[str, Any],
+    geometries: str,
     reducer: Callable[..., Any],
     target_dimension: str | None = None,
     context: Any = None,
@@ -51,11 +52,12 @@ def aggregate_spatial(
 
     A pixel belongs to a geometry if its centre lies in it. Returns a cube with the dimension `geometry` first.
     """
-    features = geometries["features"] if geometries.get("type") == "FeatureCollection" else [geometries]
+    geojson = json.loads(geometries)
+    features = geojson["features"] if geojson["type"] == "FeatureCollection" else [geojson]
     name = target_dimension or "geometry"
     reduced = []
     for feature in features:
-        within = _within(data, _project(data, {**feature, "crs": geometries.get("crs")}))
+        within = _within(data, _project(data, {**feature, "crs": geojson.get("crs")}))
         rows, cols = np.nonzero(within)
         pixels = data.isel(y=xr.DataArray(rows, dims="pixel"), x=xr.DataArray(cols, dims="pixel")).drop_vars(["x", "y"])
         reduced.append(_reduce(pixels, reducer, context) if rows.size else xr.full_like(pixels.mean("pixel"), np.nan))

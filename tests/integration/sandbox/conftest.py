@@ -40,7 +40,9 @@ def connection(sandbox: Sandbox) -> openeo.Connection:
 def utm_tile(west: float, south: float, size: float = 5000.0, epsg: int = 32631) -> dict[str, Any]:
     """A square of a UTM grid as GeoJSON in degrees, as users' grids come."""
     to_degrees = Transformer.from_crs(epsg, 4326, always_xy=True)
-    square = shapely.transform(shapely.box(west, south, west + size, south + size), to_degrees.transform, interleaved=False)
+    square = shapely.transform(
+        shapely.box(west, south, west + size, south + size), to_degrees.transform, interleaved=False
+    )
     tile: dict[str, Any] = json.loads(shapely.to_geojson(square))
     return tile
 

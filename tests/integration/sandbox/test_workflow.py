@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import netCDF4
@@ -15,6 +14,8 @@ import rasterio
 from openeo.extra.job_management import CsvJobDatabase, MultiBackendJobManager
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandbox.spawn import Sandbox
 
 
@@ -60,7 +61,9 @@ def test_a_tile_of_ndvi_from_job_to_file(connection: openeo.Connection, tile: di
     assert [entry["message"] for entry in job.logs()][-1] == "The job has finished."
 
 
-def test_results_are_a_stac_collection_with_items(connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path) -> None:
+def test_results_are_a_stac_collection_with_items(
+    connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path
+) -> None:
     cube = connection.load_collection("SENTINEL2_L2A", small_tile, ["2024-05-01", "2024-05-20"], ["B04", "SCL"])
     job = cube.create_job(out_format="GTiff")
     job.start_and_wait(print=lambda _: None, max_poll_interval=0.1)
@@ -95,8 +98,12 @@ def test_signed_items_can_be_read_without_credentials(
     assert items[0].properties["start_datetime"] == "2024-05-01T00:00:00Z"
 
 
-def test_the_job_manager_users_come_from(connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path) -> None:
-    rows = pd.DataFrame([row_of(small_tile, "2024-05-15"), row_of(small_tile, "2024-05-20"), row_of(small_tile, "2024-05-25")])
+def test_the_job_manager_users_come_from(
+    connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = pd.DataFrame(
+        [row_of(small_tile, "2024-05-15"), row_of(small_tile, "2024-05-20"), row_of(small_tile, "2024-05-25")]
+    )
     table = rows.assign(spatial_extent=[str(extent) for extent in rows["spatial_extent"]])
 
     def start(row: pd.Series, connection: openeo.Connection, **kwargs: Any) -> openeo.BatchJob:
@@ -112,7 +119,9 @@ def test_the_job_manager_users_come_from(connection: openeo.Connection, small_ti
     assert len(list(tmp_path.glob("job_*/openEO.nc"))) == 3
 
 
-def test_a_small_graph_runs_synchronously(connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path) -> None:
+def test_a_small_graph_runs_synchronously(
+    connection: openeo.Connection, small_tile: dict[str, Any], tmp_path: Path
+) -> None:
     cube = connection.load_collection("SENTINEL2_L2A", small_tile, ["2024-05-01", "2024-07-01"], ["B04", "B08"])
     series = cube.ndvi().aggregate_spatial(small_tile, "mean").execute()
     assert len(series) in {12, 13}

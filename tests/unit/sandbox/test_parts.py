@@ -1,0 +1,131 @@
+"""Small parts: behaviour, conditions, tokens, validation, charges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox.auth import ACCESS, REFRESH, Auth
+from sandbox.behaviour import Behaviour, Dice, read_behaviour
+from sandbox.cli import build_parser, options_from
+from sandbox.conditions import holds
+from sandbox.errors import OpenEOError
+from sandbox.options import Options
+from sandbox.runner import charge
+from sandbox.stats import kind_of
+from sandbox.validation import problems
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_behaviour_from_settings_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "behaviour.json"
+    file.write_text(json.dumps({"latency": 0.5, "items": "none"}))
+    behaviour = read_behaviour(["seed=3", str(file), "latency=0.1", "signed_urls=true"])
+    assert (behaviour.seed, behaviour.latency, behaviour.items, behaviour.signed_urls) == (3, 0.1, "none", True)
+    for wrong in ("latncy=1", "fast=perhaps", "seed=x"):
+        with pytest.raises(ValueError, match=r"behaviour|true or false|invalid literal"):
+            read_behaviour([wrong])
+
+
+def test_each_field_of_the_behaviour_is_simple() -> None:
+    assert all(type(getattr(Behaviour(), field.name)) in {int, float, bool, str} for field in fields(Behaviour))
+
+
+def test_dice_repeat_and_meet_their_share() -> None:
+    one, other = Dice(), Dice()
+    drawn = [one.throw("x", 0.3, 1) for _ in range(2000)]
+    assert drawn == [other.throw("x", 0.3, 1) for _ in range(2000)]
+    assert 500 < sum(drawn) < 700
+    assert drawn != [Dice().throw("x", 0.3, 2) for _ in range(2000)]
+
+
+def node(process: str, **arguments: Any) -> dict[str, Any]:
+    return {"process_graph": {"p1": {"process_id": process, "arguments": arguments, "result": True}}}
+
+
+VALUE = {"from_parameter": "value"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "expected"),
+    [
+        (node("lte", x=VALUE, y=60), 60, True),
+        (node("lt", x=VALUE, y=60), 60, False),
+        (node("gt", x=VALUE, y=60), 61, True),
+        (node("eq", x=VALUE, y="S2A"), "S2A", True),
+        (node("between", x=VALUE, min=1, max=2), 2, True),
+        (node("between", x=VALUE, min=1, max=2, exclude_max=True), 2, False),
+        (node("array_contains", data=["a"], value=VALUE), "b", False),
+    ],
+)
+def test_conditions(condition: dict[str, Any], value: Any, expected: bool) -> None:  # noqa: FBT001
+    assert holds(condition, value) is expected
+
+
+def test_conditions_nest_and_refuse_what_they_do_not_know() -> None:
+    graph = {
+        "a": {"process_id": "gte", "arguments": {"x": VALUE, "y": 1}},
+        "b": {"process_id": "lte", "arguments": {"x": VALUE, "y": 3}},
+        "c": {"process_id": "and", "arguments": {"x": {"from_node": "a"}, "y": {"from_node": "b"}}, "result": True},
+    }
+    assert [holds({"process_graph": graph}, value) for value in (0, 2, 4)] == [False, True, False]
+    with pytest.raises(OpenEOError):
+        holds(node("sin", x=VALUE), 1)
+
+
+def test_tokens_hold_for_their_kind_their_time_and_their_key(tmp_path: Path) -> None:
+    auth = Auth(Options(tmp_path))
+    token = auth.issue("ann|e", ACCESS)
+    assert auth.read(token, ACCESS) == "ann|e"
+    assert auth.read(token, REFRESH) is None
+    assert auth.read(auth.issue("anne", ACCESS, -1), ACCESS) is None
+    assert auth.read(token[:-2] + "xx", ACCESS) is None
+    assert Auth(Options(tmp_path)).read(token, ACCESS) == "ann|e"
+    (tmp_path / "other").mkdir()
+    assert Auth(Options(tmp_path / "other")).read(token, ACCESS) is None
+    assert not auth.password_fits("nobody", "")
+
+
+def test_validation() -> None:
+    graph = {
+        "load1": {
+            "process_id": "load_collection",
+            "arguments": {"id": "NONE", "spatial_extent": None, "temporal_extent": None},
+        },
+        "ndvi1": {"process_id": "ndvi", "arguments": {"data": {"from_node": "gone"}}},
+        "save1": {
+            "process_id": "save_result",
+            "arguments": {"data": {"from_node": "ndvi1"}, "format": "Zarr"},
+            "result": True,
+        },
+    }
+    codes = [problem["code"] for problem in problems(graph, {"load_collection", "ndvi", "save_result"})]
+    assert codes == ["CollectionNotFound", "ProcessParameterInvalid", "FormatUnsupported"]
+    assert [problem["code"] for problem in problems({}, set())] == ["ProcessGraphMissing"]
+    missing = problems({"n": {"process_id": "ndvi", "arguments": {}, "result": True}}, {"ndvi"})
+    assert [problem["code"] for problem in missing] == ["ProcessParameterMissing"]
+
+
+def test_charges_grow_with_what_was_read() -> None:
+    assert charge(1000) == charge(1000)
+    assert charge(100_000_000)["costs"] > charge(9_500_000)["costs"] == 4.0
+
+
+def test_kinds_of_requests() -> None:
+    assert kind_of("GET", "/openeo/1.2/jobs/j-1/results/assets/a.nc") == "GET /jobs/{job}/results/assets/{file}"
+    assert kind_of("GET", "/openeo/1.2") == "GET /"
+    assert kind_of("POST", "/oidc/token") == "POST /oidc/token"
+
+
+def test_options(tmp_path: Path) -> None:
+    parser = build_parser()
+    options = options_from(parser.parse_args(["--data", str(tmp_path), "--user", "a:b:c", "--client", "x:y"]))
+    assert (options.users, options.clients) == ({"a": "b:c"}, {"x": "y"})
+    for wrong in (["--user", "nobody"], ["--parallel", "0"], ["--scenes", str(tmp_path / "none")]):
+        with pytest.raises(ValueError, match="--"):
+            options_from(parser.parse_args(wrong))
