@@ -72,7 +72,7 @@ class _Discovery:
         return JSONResponse(documents.file_formats())
 
     async def udf_runtimes(self, _request: Request) -> Response:
-        return JSONResponse({})
+        return JSONResponse(documents.udf_runtimes())
 
     async def validate(self, request: Request) -> Response:
         body: dict[str, Any] = await json_body(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from sandbox.bands import BANDS, COLLECTION
@@ -87,6 +89,20 @@ def file_formats() -> dict[str, Any]:
             "JSON": {"title": "JSON", "gis_data_types": table, **options},
             "CSV": {"title": "Comma Separated Values", "gis_data_types": table, **options},
         },
+    }
+
+
+def udf_runtimes() -> dict[str, Any]:
+    """`/udf_runtimes`: run_udf runs Python in the executors, with what is installed there."""
+    version = platform.python_version()
+    libraries = {name: {"version": metadata.version(name)} for name in ("numpy", "xarray", "openeo")}
+    return {
+        "Python": {
+            "title": "Python",
+            "type": "language",
+            "default": version,
+            "versions": {version: {"libraries": libraries}},
+        }
     }
 
 

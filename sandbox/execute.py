@@ -15,6 +15,7 @@ from sandbox.errors import OpenEOError
 from sandbox.processes import OPAQUE, build_registry, process_names
 from sandbox.save import SavedFile, SaveRequest, save
 from sandbox.scenes import GeneratedScenes
+from sandbox.udp import expand
 
 if TYPE_CHECKING:
     from sandbox.bands import SceneCollection
@@ -49,6 +50,7 @@ class Engine:
         """
         self._loaded = 0
         folder.mkdir(parents=True, exist_ok=True)
+        process_graph = expand(process_graph)
         self._check(process_graph)
         graph = OpenEOProcessGraph(pg_data={"process_graph": _shield(process_graph)})
         with warnings.catch_warnings():

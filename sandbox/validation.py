@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.bands import COLLECTION
 from sandbox.specs import process_spec
+from sandbox.udp import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -32,6 +33,8 @@ def _graph_problems(graph: dict[str, Any], processes: Collection[str]) -> Iterat
     for name, node in graph.items():
         if not isinstance(node, dict) or "process_id" not in node:
             yield _problem("ProcessGraphMissing", f"Node {name!r} has no process_id.")
+        elif is_remote(node):
+            continue
         elif node["process_id"] not in processes:
             yield _problem("ProcessUnsupported", f"Process with identifier {node['process_id']!r} is not available.")
         else:

@@ -125,6 +125,18 @@ def test_cubes_merge(engine: Engine, loaded: Any, tmp_path: Path) -> None:
     assert outcome.files[0].bounds == [595_000, 5_660_000, 595_600, 5_660_400]
 
 
+def test_a_udf_runs(engine: Engine, loaded: Any, tmp_path: Path) -> None:
+    code = (
+        "from openeo.udf import XarrayDataCube\n"
+        "def apply_datacube(cube: XarrayDataCube, context: dict) -> XarrayDataCube:\n"
+        "    return XarrayDataCube(cube.get_array() * 2)\n"
+    )
+    arguments = {"data": {"from_parameter": "x"}, "udf": code, "runtime": "Python"}
+    process = {"process_graph": {"u": {"process_id": "run_udf", "arguments": arguments, "result": True}}}
+    result = run(engine, tmp_path, ("apply", {"process": process}))
+    np.testing.assert_array_equal(result["B08"].values, loaded.sel(bands="B08").values * 2)
+
+
 def test_what_cannot_be_executed_is_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(OpenEOError, match="sen2like"):
         engine.run(chain(("sen2like", {})), tmp_path)
