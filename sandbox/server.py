@@ -16,6 +16,7 @@ import uvicorn
 from sandbox.app import create_app
 from sandbox.backend import Backend
 from sandbox.options import API_PATH
+from sandbox.wire import OneWriteProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def serve(options: Options) -> None:
 async def _serve(options: Options, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(Backend(options)),
-        http="h11",
+        http=OneWriteProtocol,
         loop="asyncio",
         ws="none",
         lifespan="on",
