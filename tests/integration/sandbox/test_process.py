@@ -96,7 +96,7 @@ def test_canceling_stops_the_executor(tmp_path: Path) -> None:
         assert job.status() == "canceled"
         wait_until(lambda: all(gone(pid) for pid in executors), 5)
         wait_until(lambda: len(children(sandbox.process.pid)) == 1, 5)
-        assert sandbox.stats()["slots"]["busy"] == 0
+        wait_until(lambda: sandbox.stats()["slots"]["busy"] == 0, 5)
 
 
 def test_a_wrong_option_is_explained(tmp_path: Path) -> None:
