@@ -15,18 +15,20 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from campaign.settings import Settings
+from campaign.store import TileStore
 from campaign.tile import TileStatus
 from producer import progress, report
-from producer.session import open_store
+from producer.embedded_redis import running_url
 from producer.status_map import write_status_map
 
 if TYPE_CHECKING:
-    from campaign.store import CampaignMeta, TileStore
+    from campaign.store import CampaignMeta
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 CAMPAIGN = "antwerp-ndvi"
-PUBLISHED = 7
-"""Tiles that are done when the pictures are taken: about the middle, so that there is something to see."""
+PUBLISHED = 5
+STATUSES = 3
+"""Tiles that are done when the pictures are taken, and different statuses, so that there is something to see."""
 SECONDS = 120.0
 
 FONT_FROM_THE_WEB = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
@@ -52,11 +54,10 @@ def main() -> None:
         program = Path(sys.executable).with_name("openeo-fleet")
         demo = subprocess.Popen([program, "demo", "--workdir", settings.workdir])
         try:
-            wait_for_store(settings)
-            with open_store(settings) as (store, _):
-                meta = terminal(store, folder)
-                page = folder / "map.html"
-                write_status_map(report.table(store, meta), page, meta.name)
+            store = wait_for_store(settings)
+            meta = terminal(store, folder)
+            page = folder / "map.html"
+            write_status_map(report.table(store, meta), page, meta.name)
         finally:
             demo.terminate()
             demo.wait()
@@ -66,14 +67,14 @@ def main() -> None:
             print(PICTURES / picture)
 
 
-def wait_for_store(settings: Settings) -> None:
-    """Until the demo has put its campaign into its store."""
+def wait_for_store(settings: Settings) -> TileStore:
+    """The store of the demo, once its campaign is there."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        if (settings.state_dir / "redis" / "redis.sock").exists():
-            with open_store(settings) as (store, _):
-                if store.campaign(CAMPAIGN):
-                    return
+        if url := running_url(settings.state_dir):
+            store = TileStore.connect(url, settings.namespace)
+            if store.campaign(CAMPAIGN):
+                return store
         time.sleep(0.2)
     raise SystemExit("the demo does not start")
 
@@ -89,9 +90,9 @@ def terminal(store: TileStore, folder: Path) -> CampaignMeta:
     while time.monotonic() < deadline:
         counts = store.counts(CAMPAIGN)
         throughput.add(time.monotonic(), progress.done(counts))
-        if counts.get(TileStatus.PUBLISHED, 0) >= PUBLISHED and TileStatus.RUNNING in counts:
+        if counts.get(TileStatus.PUBLISHED, 0) >= PUBLISHED and len(counts) >= STATUSES:
             break
-        time.sleep(0.1)
+        time.sleep(0.05)
     with (folder / "null").open("w") as nowhere:
         console = Console(record=True, width=78, file=nowhere, force_terminal=True)
         backends = [store.backend(name) for name in meta.backends]
