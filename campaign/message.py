@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from campaign.tile import Step, Tile
+from campaign.tile import Step, Tile, TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +40,8 @@ def tile_message(tile: Tile) -> Message | None:
         return None
     if step is Step.TRACK:
         return track_message(tile.backend, [tile])
-    task_id = f"{tile.campaign}.{tile.id}.{step}.{tile.attempt}"
+    attempt = tile.attempt + (tile.status is TileStatus.NOT_STARTED)
+    task_id = f"{tile.campaign}.{tile.id}.{step}.{attempt}"
     return Message(step, step, {"campaign": tile.campaign, "tile": tile.id}, task_id)
 
 

@@ -132,6 +132,10 @@ class CampaignFile:
         source = self.campaign.table
         return self.path.parent / source if isinstance(source, (str, Path)) else source
 
+    def where(self, error: BaseException) -> str:
+        """What the user's code raised, with the line of the campaign file."""
+        return _where(self.path, error)
+
 
 def load_campaign(path: Path, backends_file: Path | None = None, urls: dict[str, str] | None = None) -> CampaignFile:
     """Read a campaign file.
@@ -180,13 +184,14 @@ def _run(path: Path, sha256: str) -> ModuleType:
     except SyntaxError as error:
         raise InvalidInput(f"{path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
-        raise InvalidInput(f"{path}, line {_line_in(path, error)}: {type(error).__name__}: {error}") from error
+        raise InvalidInput(_where(path, error)) from error
     return module
 
 
-def _line_in(path: Path, error: Exception) -> int | str | None:
+def _where(path: Path, error: BaseException) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] if lines else "?"
+    line = f", line {lines[-1]}" if lines else ""
+    return f"{path}{line}: {type(error).__name__}: {error}"
 
 
 def settings_problem(error: ValidationError) -> str:

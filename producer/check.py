@@ -6,10 +6,10 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from campaign import job_db
+from campaign import table as tables
 from campaign.errors import InvalidInput
 from producer.ask import log_in_problems
-from producer.enqueue import output_folder, tiles_of
+from producer.enqueue import output_folder, read_table, tiles_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,13 +34,13 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> li
 
 def _table_problems(file: CampaignFile) -> list[str]:
     try:
-        table = job_db.read_table(file.table_source)
+        table = read_table(file)
     except InvalidInput as error:
         return [str(error)]
-    problems = job_db.check_table(table)
+    problems = tables.check_table(table)
     try:
         tiles_of(file, table)
-        job_db.encode(table)
+        tables.encode(table)
     except InvalidInput as error:
         problems.append(str(error))
     return list(dict.fromkeys(problems))

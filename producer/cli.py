@@ -130,7 +130,9 @@ def status(name: str | None, workdir: Path | None, *, watch: bool, as_json: bool
 @main.command()
 @click.argument("name")
 @workdir_option
-@click.option("--status", "wanted", type=click.Choice([*TileStatus]), help="Only tiles in this status.")
+@click.option(
+    "--status", "wanted", type=click.Choice([status.value for status in TileStatus]), help="Only tiles in this status."
+)
 @click.option("--id", "tile_id", help="One tile, with all that failed for it so far.")
 def tiles(name: str, workdir: Path | None, wanted: str | None, tile_id: str | None) -> None:
     """List the tiles of the campaign NAME: id, status, attempt, back-end, job, reason."""
@@ -184,13 +186,13 @@ def cancel(name: str, workdir: Path | None) -> None:
 @workdir_option
 def export(name: str, file: Path, workdir: Path | None) -> None:
     """Write the table of the campaign NAME with each tile's state to FILE (.csv, .parquet or .geojson)."""
-    from campaign import job_db  # noqa: PLC0415
+    from campaign import table as tables  # noqa: PLC0415
     from producer import report  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
     with open_store(_settings(workdir)) as (store, _):
         frame = report.table(store, known_campaign(store, name))
-    job_db.export_table(frame, file)
+    tables.export_table(frame, file)
     click.echo(f"{file}: {len(frame)} tiles")
 
 
@@ -252,3 +254,7 @@ def _console() -> Any:
     from rich.console import Console  # noqa: PLC0415
 
     return Console()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -85,27 +87,59 @@ def exists(state_dir: Path) -> bool:
 
 
 @contextmanager
-def embedded_redis(state_dir: Path) -> Iterator[str]:
+def embedded_redis(state_dir: Path, *, own: bool = False) -> Iterator[str]:
     """The URL of the embedded Redis, started for the block unless it runs already.
+
+    Args:
+        state_dir: where its data are.
+        own: take the place of one that runs already, which may end with the command that started it; others that use
+            it find the new one at the same socket.
 
     Raises:
         InvalidInput: there is no redis-server.
         StoreUnavailable: it does not start; says what its log says.
     """
-    if url := running_url(state_dir):
-        yield url
-        return
-    process = _start(state_dir)
+    url, process = _attach_or_start(state_dir, own=own)
     try:
-        yield _wait(process, state_dir)
+        yield url
     finally:
-        process.terminate()
-        process.wait(_SECONDS_TO_START)
+        if process is not None:
+            process.terminate()
+            process.wait(_SECONDS_TO_START)
 
 
-def _start(state_dir: Path) -> subprocess.Popen[bytes]:
+def _attach_or_start(state_dir: Path, *, own: bool) -> tuple[str, subprocess.Popen[bytes] | None]:
+    """One server for the folder, whoever asks at the same time: it holds the folder's lock for as long as it lives."""
     folder = state_dir / "redis"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < deadline:
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                url = running_url(state_dir)
+                if url and not own:
+                    return url, None
+                if url:
+                    _shut_down(state_dir)
+                time.sleep(0.02)
+                continue
+            process = _start(state_dir, lock.fileno())
+            return _wait(process, state_dir), process
+    raise StoreUnavailable(f"the embedded Redis of {state_dir} neither answers nor ends; see {folder / 'redis.log'}")
+
+
+def _shut_down(state_dir: Path) -> None:
+    """Ask the embedded Redis that runs to end, its data kept."""
+    client = redis.Redis(unix_socket_path=str(socket_path(state_dir)))
+    with contextlib.suppress(redis.RedisError):
+        client.shutdown()
+    client.close()
+
+
+def _start(state_dir: Path, lock: int) -> subprocess.Popen[bytes]:
+    folder = state_dir / "redis"
     socket = socket_path(state_dir)
     socket.unlink(missing_ok=True)
     config = folder / "redis.conf"
@@ -116,6 +150,7 @@ def _start(state_dir: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            pass_fds=[lock],
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509  (no threads yet)
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from kombu.entity import Queue
 
-from campaign import job_db
-from campaign.errors import InvalidInput
+from campaign import table as tables
+from campaign.errors import FleetError, InvalidInput
 from campaign.message import broker_options, tile_message
 from campaign.settings import celery_url
 from campaign.store import CHUNK, CampaignMeta, TileStore
@@ -46,20 +46,34 @@ def enqueue(file: CampaignFile, store: TileStore, redis_url: str, workdir: Path)
     Raises:
         InvalidInput: the table is wrong, or another one than the campaign was enqueued with.
     """
-    table = job_db.read_table(file.table_source)
+    table = read_table(file)
     tiles = tiles_of(file, table)
-    digest = job_db.digest(table)
+    digest = tables.digest(table)
     known = store.campaign(file.campaign.name)
     if known is not None:
         _refuse_other_table(store, file, known, tiles, digest)
     for backend in file.backends:
         store.put_backend(backend.name, {name: value for name, value in backend.model_dump().items() if value})
-    store.put_table(file.campaign.name, job_db.encode(table, CHUNK))
+    store.put_table(file.campaign.name, tables.encode(table, CHUNK))
     created_at = time.time() if known is None else known.created_at
     store.put_campaign(_meta(file, len(tiles), digest, created_at, workdir))
     new = store.add_tiles(tiles, [backend.name for backend in file.backends])
     sent = send(redis_url, store.namespace, next_messages(store, file.campaign.name))
     return Enqueued(len(tiles), new, sent)
+
+
+def read_table(file: CampaignFile) -> pd.DataFrame:
+    """The campaign's table.
+
+    Raises:
+        InvalidInput: it cannot be had; names the file, and the line where the user's function raised.
+    """
+    try:
+        return tables.read_table(file.table_source)
+    except FleetError:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"table: {file.where(error)}") from error
 
 
 def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
@@ -68,7 +82,7 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
     Raises:
         InvalidInput: ids are missing or doubled, or a back-end is unknown; names rows and values.
     """
-    ids = job_db.tile_ids(table, file.campaign.id_column)
+    ids = tables.tile_ids(table, file.campaign.id_column)
     known = {backend.name for backend in file.backends}
     column = table["backend_name"] if "backend_name" in table.columns else [None] * len(ids)
     pins = [pin if isinstance(pin, str) and pin else "" for pin in column]

@@ -13,7 +13,7 @@ import pyproj
 import shapely
 
 from campaign.errors import InvalidInput
-from campaign.table_check import limits, outside_area_of_use
+from campaign.table.check import limits, outside_area_of_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def utm_grid(*, bounds: Sequence[float], crs: Any, size: float) -> gpd.GeoDataFr
     south. A cell's id and box depend on nothing but the cell, so a grid made again, or over a larger area
     that starts a whole number of cells further away, gives the same ids to the same cells.
 
-    Cells may reach 1 degree outside the CRS's area of use (`campaign.table_check.TOLERANCE_DEGREES`).
+    Cells may reach 1 degree outside the CRS's area of use (`campaign.table.check.TOLERANCE_DEGREES`).
 
     Args:
         bounds: minx, miny, maxx, maxy, whole metres in `crs`.

@@ -77,6 +77,17 @@ class Processes:
             child.start()
         return self
 
+    def add(self, children: Sequence[Child]) -> None:
+        """Start more of them."""
+        self.children += children
+        for child in children:
+            child.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether all run."""
+        return all(child.running for child in self.children)
+
     def __exit__(self, *_: object) -> None:
         self.stop()
 

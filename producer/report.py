@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaign import job_db
+from campaign import table as tables
 from campaign.errors import InvalidInput
 from campaign.tile import TileStatus
 
@@ -95,9 +95,9 @@ def table(store: TileStore, meta: CampaignMeta) -> pd.DataFrame:
     """The user's table with each tile's status, job and failure."""
     import pandas as pd  # noqa: PLC0415  (heavy; status does without)
 
-    rows = pd.concat([job_db.decode(chunk) for chunk in store.table_chunks(meta.name)])
+    rows = pd.concat([tables.decode(chunk) for chunk in store.table_chunks(meta.name)])
     tiles = sorted(store.tiles(meta.name), key=lambda tile: tile.order)
-    return job_db.with_status(rows, tiles)
+    return tables.with_status(rows, tiles)
 
 
 def one_tile(store: TileStore, meta: CampaignMeta, tile_id: str) -> str:

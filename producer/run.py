@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ POOLS: Mapping[Step, Sequence[str]] = {
 
 FLOWER_PORT = 5555
 
+_SECONDS_FOR_FLOWER = 10.0
+
 
 class Stopped(Exception):
     """The user asked `run` to stop."""
@@ -55,7 +58,7 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
         InvalidInput: something is wrong; nothing was sent.
         Stopped: by SIGINT or SIGTERM; everything that was started has ended.
     """
-    with only_run(settings), _stoppable(), open_store(settings, create=True) as (store, url):
+    with only_run(settings), _stoppable(), open_store(settings, create=True, own=True) as (store, url):
         known = store.campaign(file.campaign.name)
         refuse(check(file, settings.workdir, ask_backends=known is None))
         enqueued = enqueue(file, store, url, settings.workdir)
@@ -81,16 +84,37 @@ def _work(  # noqa: PLR0913  (what one run has)
     store: TileStore, meta: CampaignMeta, settings: Settings, url: str, console: Console, *, flower: bool
 ) -> None:
     port = _free_port() if flower and find_spec("flower") else None
-    with Processes(children(settings, url, port)) as processes:
+    with Processes([flower_child(settings, url, port)] if port else []) as processes:
         console.print(f"workers log to {settings.state_dir / 'logs'}", highlight=False, soft_wrap=True)
-        if port:
+        if port and _answers(port, processes):
             console.print(f"Flower: http://127.0.0.1:{port}", highlight=False)
+        processes.add(children(settings, url))
         watch(store, meta, processes.look_after, console)
 
 
-def children(settings: Settings, url: str, flower_port: int | None) -> list[Child]:
-    """The processes of a fleet on this machine: a worker for each step, beat, and Flower on `flower_port`."""
-    logs = settings.state_dir / "logs"
+def children(settings: Settings, url: str) -> list[Child]:
+    """The processes of a fleet on this machine: a worker for each step, and beat."""
+    workers = [
+        _child(
+            settings,
+            url,
+            step,
+            *("worker", f"--queues={step}", f"--hostname={step}@%h", "--loglevel=INFO"),
+            *("--without-gossip", "--without-mingle", *pool),
+        )
+        for step, pool in POOLS.items()
+    ]
+    schedule = settings.state_dir / "beat-schedule"
+    beat = ("beat", f"--schedule={schedule}", "--pidfile=", "--loglevel=WARNING")
+    return [*workers, _child(settings, url, "beat", *beat)]
+
+
+def flower_child(settings: Settings, url: str, port: int) -> Child:
+    """Flower, for this machine only; started before the workers, whose tasks it knows by the events it hears."""
+    return _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
+
+
+def _child(settings: Settings, url: str, name: str, *arguments: str) -> Child:
     environment = dict(os.environ) | {
         "FLEET_REDIS_URL": url,
         "FLEET_NAMESPACE": settings.namespace,
@@ -98,29 +122,19 @@ def children(settings: Settings, url: str, flower_port: int | None) -> list[Chil
         "FLEET_LEASE": str(settings.lease),
         "FLEET_TICK": str(settings.tick),
     }
-    celery = [sys.executable, "-m", "celery", "--app", "workers.app", "--quiet"]
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "--quiet", *arguments]
+    return Child(name, command, environment, settings.state_dir / "logs" / f"{name}.log")
 
-    def child(name: str, *arguments: str) -> Child:
-        return Child(name, [*celery, *arguments], environment, logs / f"{name}.log")
 
-    workers = [
-        child(
-            step,
-            "worker",
-            f"--queues={step}",
-            f"--hostname={step}@%h",
-            "--loglevel=INFO",
-            "--without-gossip",
-            "--without-mingle",
-            *pool,
-        )
-        for step, pool in POOLS.items()
-    ]
-    schedule = settings.state_dir / "beat-schedule"
-    beat = child("beat", "beat", f"--schedule={schedule}", "--pidfile=", "--loglevel=WARNING")
-    if flower_port is None:
-        return [*workers, beat]
-    return [*workers, beat, child("flower", "flower", "--address=127.0.0.1", f"--port={flower_port}")]
+def _answers(port: int, processes: Processes) -> bool:
+    """Whether Flower answers, after waiting for it for a while; a campaign runs without it as well."""
+    deadline = time.monotonic() + _SECONDS_FOR_FLOWER
+    while time.monotonic() < deadline and processes.running:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def _draw_map(store: TileStore, meta: CampaignMeta) -> None:

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_store(settings: Settings, *, create: bool = False) -> Iterator[tuple[TileStore, str]]:
+def open_store(settings: Settings, *, create: bool = False, own: bool = False) -> Iterator[tuple[TileStore, str]]:
     """The store and the URL of its Redis; the embedded Redis is started for the block if it does not run.
 
     Args:
         settings: the command's.
         create: whether an embedded Redis may be made where there was none.
+        own: whether an embedded Redis has to be this command's own, to last as long as it does.
 
     Raises:
         InvalidInput: there is no campaign in this working directory.
@@ -36,7 +37,7 @@ def open_store(settings: Settings, *, create: bool = False) -> Iterator[tuple[Ti
             f"no campaign was ever run in {settings.workdir.resolve()}; "
             "go to where one was (or --workdir DIR), or set FLEET_REDIS_URL"
         )
-    with embedded_redis(settings.state_dir) as url:
+    with embedded_redis(settings.state_dir, own=own) as url:
         yield TileStore.connect(url, settings.namespace), url
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaign import job_db
+from campaign import table as tables
 from campaign.errors import FleetError
 from campaign.spec import Backend, CampaignFile, load_campaign
 from campaign.store import CHUNK, CampaignMeta, TileStore
@@ -73,7 +73,7 @@ class Context:
 
         `name` is the index of the table, `geometry` a shapely geometry where the table has one.
         """
-        row = job_db.row_at(self._chunk(meta.name, meta.digest, tile.order // CHUNK), tile.order % CHUNK)
+        row = tables.row_at(self._chunk(meta.name, meta.digest, tile.order // CHUNK), tile.order % CHUNK)
         row["tile_id"] = tile.id
         row["id"] = tile.job_id or None
         row["backend_name"] = tile.backend
@@ -82,4 +82,4 @@ class Context:
 
     def _read_chunk(self, campaign: str, digest: str, number: int) -> pd.DataFrame:
         del digest  # part of the cache's key: another table, other rows
-        return job_db.decode(self.store.table_chunk(campaign, number * CHUNK))
+        return tables.decode(self.store.table_chunk(campaign, number * CHUNK))

@@ -15,9 +15,10 @@ import antimeridian
 from shapely.geometry import shape
 
 from campaign.errors import InvalidInput
+from workers.failures import UnreadableResult
 from workers.footprint import footprint, pixel_size
 from workers.netcdf import NETCDF_SUFFIXES, read_netcdf
-from workers.raster import GEOTIFF_SUFFIXES, Band, Raster, UnreadableResult, read_geotiff
+from workers.raster import GEOTIFF_SUFFIXES, Band, Raster, read_geotiff
 from workers.stac import (
     FILE,
     GRID,

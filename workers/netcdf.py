@@ -13,7 +13,8 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from pystac import MediaType
 
-from workers.raster import Band, Raster, UnreadableResult, blocks, json_number, sorted_bounds, stac_data_type
+from workers.failures import UnreadableResult
+from workers.raster import Band, Raster, blocks, json_number, sorted_bounds, stac_data_type
 
 if TYPE_CHECKING:
     from pathlib import Path

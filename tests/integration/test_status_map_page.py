@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from campaign.job_db import with_status
+from campaign.table import with_status
 from campaign.tile import Tile, TileStatus
 from producer.grids import utm_grid
 from producer.status_map import write_status_map

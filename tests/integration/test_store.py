@@ -133,7 +133,9 @@ def test_leases_are_renewed_while_held(store: TileStore) -> None:
 
 
 def test_campaign_comes_back_as_it_was_put(store: TileStore) -> None:
-    meta = CampaignMeta("c", "/x.py", "0" * 64, {"b": "http://b", "a": "http://a"}, "/out", {"to": "static"}, 3, 9, "d", 1.5)
+    meta = CampaignMeta(
+        "c", "/x.py", "0" * 64, {"b": "http://b", "a": "http://a"}, "/out", {"to": "static"}, 3, 9, "d", 1.5
+    )
     store.put_campaign(meta)
     assert store.campaign("c") == meta
     assert store.campaign("nope") is None

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from campaign.errors import InvalidInput
-from campaign.job_db import check_table, tile_ids
+from campaign.table import check_table, tile_ids
 from producer.grids import prepare_jobs_df, utm_grid
 
 ANTWERP = (595_000, 5_660_000, 600_000, 5_673_000)

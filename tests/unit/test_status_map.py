@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from campaign.errors import InvalidInput
-from campaign.job_db import with_status
+from campaign.table import with_status
 from campaign.tile import Tile, TileStatus
 from producer.grids import utm_grid
 from producer.status_map import COLOURS, UNKNOWN, status_map, write_status_map

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from openeo.extra.job_management import CsvJobDatabase, MultiBackendJobManager, ParquetJobDatabase
 from pandas.testing import assert_frame_equal
 
-from campaign import job_db
+from campaign import table
 from campaign.errors import InvalidInput
-from campaign.job_db import check_table, decode, digest, encode, export_table, read_table, row_at, tile_ids, with_status
+from campaign.table import check_table, decode, digest, encode, export_table, read_table, row_at, tile_ids, with_status
 from campaign.tile import Tile, TileStatus
 
 
@@ -69,11 +69,11 @@ def box_table(n: Any = 3, crs: Any = "EPSG:4326", **columns: Any) -> Any:
 
 
 def test_importing_it_leaves_pandas_alone() -> None:
-    program = "import sys, campaign.job_db; sys.exit('pandas' in sys.modules)"
+    program = "import sys, campaign.table; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
     with pytest.raises(AttributeError, match="nothing"):
-        _ = job_db.nothing
-    assert all(hasattr(job_db, name) for name in job_db.__all__)
+        _ = table.nothing
+    assert all(hasattr(table, name) for name in table.__all__)
 
 
 # The codec.
@@ -583,11 +583,11 @@ def tile(order: Any, status: Any, **fields: Any) -> Any:
 
 
 def test_the_exported_statuses_are_the_job_manager_s() -> None:
-    assert set(job_db.STATUS_TO_MANAGER) == set(TileStatus)
+    assert set(table.STATUS_TO_MANAGER) == set(TileStatus)
     tiles = [tile(i, status, attempt=1, job_id=f"j-{i}", backend="cdse") for i, status in enumerate(TileStatus)]
     df = with_status(box_table(len(tiles), a=range(len(tiles))), reversed(tiles))
     assert df["fleet_status"].tolist() == [status.value for status in TileStatus]
-    assert df["status"].tolist() == [job_db.STATUS_TO_MANAGER[status] for status in TileStatus]
+    assert df["status"].tolist() == [table.STATUS_TO_MANAGER[status] for status in TileStatus]
     assert df["tile_id"].tolist() == [t.id for t in tiles]
     assert isinstance(df, gpd.GeoDataFrame)
     assert df.crs == 4326

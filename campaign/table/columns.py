@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from campaign import json_values
 from campaign.errors import InvalidInput
+from campaign.table import json_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

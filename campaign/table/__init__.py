@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from campaign.table_check import check_table, tile_ids
-    from campaign.table_codec import decode, digest, encode, row_at
-    from campaign.table_files import export_table, read_table, write_file
-    from campaign.table_status import STATUS_TO_MANAGER, with_status
+    from campaign.table.check import check_table, tile_ids
+    from campaign.table.codec import decode, digest, encode, row_at
+    from campaign.table.files import export_table, read_table, write_file
+    from campaign.table.status import STATUS_TO_MANAGER, with_status
 
 __all__ = [
     "STATUS_TO_MANAGER",
@@ -31,17 +31,17 @@ __all__ = [
 
 _HOME = MappingProxyType(
     {
-        "STATUS_TO_MANAGER": "table_status",
-        "check_table": "table_check",
-        "decode": "table_codec",
-        "digest": "table_codec",
-        "encode": "table_codec",
-        "export_table": "table_files",
-        "read_table": "table_files",
-        "row_at": "table_codec",
-        "tile_ids": "table_check",
-        "with_status": "table_status",
-        "write_file": "table_files",
+        "STATUS_TO_MANAGER": "status",
+        "check_table": "check",
+        "decode": "codec",
+        "digest": "codec",
+        "encode": "codec",
+        "export_table": "files",
+        "read_table": "files",
+        "row_at": "codec",
+        "tile_ids": "check",
+        "with_status": "status",
+        "write_file": "files",
     }
 )
 
@@ -50,4 +50,4 @@ def __getattr__(name: str) -> Any:
     """The name from its own module."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"campaign.{_HOME[name]}"), name)
+    return getattr(import_module(f"campaign.table.{_HOME[name]}"), name)

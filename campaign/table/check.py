@@ -10,8 +10,8 @@ import numpy as np
 import pyproj
 import shapely
 
-from campaign.columns import check_column
 from campaign.errors import InvalidInput
+from campaign.table.columns import check_column
 from campaign.tile import NAME_PATTERN
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyproj
 
-from campaign import columns, json_values
 from campaign.errors import InvalidInput
+from campaign.table import columns, json_values
 
 _KEY = b"openeo-fleet"
 _VERSION = 1
