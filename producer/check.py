@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campaign import table as tables
@@ -17,33 +18,49 @@ if TYPE_CHECKING:
     from campaign.spec import CampaignFile
 
 
-def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> list[str]:
-    """All problems of a campaign, a line each, empty when there are none; a file that cannot be loaded raises before.
+@dataclass(frozen=True)
+class Checked:
+    """What a check found."""
+
+    problems: tuple[str, ...]
+    """A line each; none when the campaign can be run."""
+    tiles: int
+    """How many tiles there are; 0 when the table cannot be had."""
+
+    def refuse(self) -> None:
+        """Raise `InvalidInput` with all problems, if there are any."""
+        if self.problems:
+            raise InvalidInput("\n".join(self.problems))
+
+
+def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Checked:
+    """All problems of a campaign; a file that cannot be loaded raises before.
 
     Args:
         file: the campaign file.
         workdir: folder that relative outputs are below.
         ask_backends: whether back-ends are asked for an answer and credentials are tried.
     """
-    problems = [f"{file.path.name}: {problem}" for problem in _table_problems(file)]
+    found, tiles = _table_problems(file)
+    problems = [f"{file.path.name}: {problem}" for problem in found]
     problems += _output_problems(output_folder(file, workdir))
     if ask_backends:
         problems += log_in_problems(file.backends)
-    return problems
+    return Checked(tuple(problems), tiles)
 
 
-def _table_problems(file: CampaignFile) -> list[str]:
+def _table_problems(file: CampaignFile) -> tuple[list[str], int]:
     try:
         table = read_table(file)
     except InvalidInput as error:
-        return [str(error)]
+        return [str(error)], 0
     problems = tables.check_table(table)
     try:
         tiles_of(file, table)
         tables.encode(table)
     except InvalidInput as error:
         problems.append(str(error))
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys(problems)), len(table)
 
 
 def _output_problems(folder: Path) -> list[str]:

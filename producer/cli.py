@@ -77,12 +77,13 @@ def run(campaign: str, workdir: Path | None, urls: tuple[str, ...], *, flower: b
 def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
     """Tell everything that is wrong with CAMPAIGN before anything is sent."""
     from producer.check import check as check_campaign  # noqa: PLC0415
-    from producer.run import refuse  # noqa: PLC0415
 
     settings = _settings(workdir)
     file = _load(campaign, settings, urls)
-    refuse(check_campaign(file, settings.workdir))
-    click.echo(f"{file.campaign.name}: nothing is wrong; back-ends: {', '.join(b.name for b in file.backends)}")
+    checked = check_campaign(file, settings.workdir)
+    checked.refuse()
+    backends = ", ".join(backend.name for backend in file.backends)
+    click.echo(f"{file.campaign.name}: {checked.tiles} tiles on {backends}; nothing is wrong")
 
 
 @main.command()
@@ -93,12 +94,11 @@ def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
     """Put CAMPAIGN into the store and send its tiles to the workers."""
     from producer.check import check as check_campaign  # noqa: PLC0415
     from producer.enqueue import enqueue as enqueue_campaign  # noqa: PLC0415
-    from producer.run import refuse  # noqa: PLC0415
     from producer.session import open_store  # noqa: PLC0415
 
     settings = _settings(workdir)
     file = _load(campaign, settings, urls)
-    refuse(check_campaign(file, settings.workdir))
+    check_campaign(file, settings.workdir).refuse()
     with open_store(settings, create=True) as (store, url):
         done = enqueue_campaign(file, store, url, settings.workdir)
     click.echo(f"{file.campaign.name}: {done.total} tiles, {done.new} new, {done.sent} tasks sent")

@@ -60,7 +60,7 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
     """
     with only_run(settings), _stoppable(), open_store(settings, create=True, own=True) as (store, url):
         known = store.campaign(file.campaign.name)
-        refuse(check(file, settings.workdir, ask_backends=known is None))
+        check(file, settings.workdir, ask_backends=known is None).refuse()
         enqueued = enqueue(file, store, url, settings.workdir)
         meta = store.campaign(file.campaign.name)
         if meta is None:
@@ -72,12 +72,6 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
         for line in summary(store, meta):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return 1 if store.counts(meta.name).get(TileStatus.FAILED) else 0
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise `InvalidInput` with all `problems`, if there are any."""
-    if problems:
-        raise InvalidInput("\n".join(problems))
 
 
 def _work(  # noqa: PLR0913  (what one run has)

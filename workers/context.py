@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Context:
         self._connections: dict[Backend, FleetConnection] = {}
         self._files: dict[tuple[str, str], CampaignFile] = {}
         self._lock = threading.Lock()
+        self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._chunk = lru_cache(maxsize=_CHUNKS_KEPT)(self._read_chunk)
 
     def meta(self, campaign: str) -> CampaignMeta:
@@ -61,12 +63,11 @@ class Context:
         """The connection of this process to a back-end, logged in; a new one when its settings have changed."""
         backend = self.backend(name)
         with self._lock:
-            found = self._connections.get(backend)
-        if found is None:
-            found = connect(backend)
-            with self._lock:
-                found = self._connections.setdefault(backend, found)
-        return found
+            connecting = self._connecting[name]
+        with connecting:  # one thread logs in, the others wait for it
+            if backend not in self._connections:
+                self._connections[backend] = connect(backend)
+            return self._connections[backend]
 
     def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:
         """The tile's row of the user's table, with the columns that the openEO client's job manager adds.
