@@ -105,7 +105,8 @@ def children(settings: Settings, url: str) -> list[Child]:
 
 def flower_child(settings: Settings, url: str, port: int) -> Child:
     """Flower, for this machine only; started before the workers, whose tasks it knows by the events it hears."""
-    return _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}")
+    columns = "--tasks-columns=name,kwargs,state,received,runtime,worker"
+    return _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}", columns)
 
 
 def _child(settings: Settings, url: str, name: str, *arguments: str) -> Child:

@@ -49,7 +49,7 @@ def test_demo_turns_a_grid_into_rasters_and_a_catalog(fleet: Any, wait_until: Ca
         for task in flower_tasks(flower.group()):
             if task["name"] and "_" in str(task["kwargs"]):
                 seen[task["name"]] = task["kwargs"]
-        return STEPS <= set(seen)
+        return set(seen) >= STEPS
 
     wait_until(all_steps_seen, 90)
     assert all(re.search(r"32631_\d{6}_\d{7}", seen[step]) for step in STEPS), seen

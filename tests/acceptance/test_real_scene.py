@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.windows
 import xarray as xr
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
