@@ -29,8 +29,14 @@ class Message:
     task: str
     queue: str
     kwargs: Mapping[str, str]
-    """JSON values only; what a person sees in Flower."""
+    """What the task is called with."""
+    shown: str
+    """What a person sees of it in Flower."""
     task_id: str | None = None
+
+    def options(self) -> dict[str, str | None]:
+        """What Celery's `send_task` takes beside name and arguments."""
+        return {"queue": self.queue, "task_id": self.task_id, "argsrepr": self.shown, "kwargsrepr": "{}"}
 
 
 def tile_message(tile: Tile) -> Message | None:
@@ -42,19 +48,20 @@ def tile_message(tile: Tile) -> Message | None:
         return track_message(tile.backend, [tile])
     attempt = tile.attempt + (tile.status is TileStatus.NOT_STARTED)
     task_id = f"{tile.campaign}.{tile.id}.{step}.{attempt}"
-    return Message(step, step, {"campaign": tile.campaign, "tile": tile.id}, task_id)
+    return Message(step, step, {"campaign": tile.campaign, "tile": tile.id}, tile.key, task_id)
 
 
 def track_message(backend: str, tiles: Iterable[Tile]) -> Message:
-    """The message that looks at the jobs of `tiles` on `backend`; the tiles are named for the person who reads it."""
+    """The message that looks at the jobs of `tiles` on `backend`; it names some of them for the person who reads it."""
     keys = [tile.key for tile in tiles]
     more = f" and {len(keys) - _TILES_SHOWN} more" if len(keys) > _TILES_SHOWN else ""
-    return Message(Step.TRACK, Step.TRACK, {"backend": backend, "tiles": ", ".join(keys[:_TILES_SHOWN]) + more})
+    shown = f"{backend}: {', '.join(keys[:_TILES_SHOWN])}{more}"
+    return Message(Step.TRACK, Step.TRACK, {"backend": backend}, shown)
 
 
 def finalize_message(campaign: str) -> Message:
     """The message that brings the catalog of `campaign` up to date."""
-    return Message(FINALIZE, Step.PUBLISH, {"campaign": campaign}, f"{campaign}.{FINALIZE}")
+    return Message(FINALIZE, Step.PUBLISH, {"campaign": campaign}, campaign, f"{campaign}.{FINALIZE}")
 
 
 def broker_options(namespace: str) -> dict[str, object]:

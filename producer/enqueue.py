@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu.entity import Queue
@@ -124,8 +124,7 @@ def send(redis_url: str, namespace: str, messages: Iterable[Message]) -> int:
     sent = 0
     with app.producer_or_acquire() as producer, producer.batch(_BATCH):
         for message in messages:
-            options: dict[str, Any] = {"queue": message.queue, "task_id": message.task_id, "producer": producer}
-            app.send_task(message.task, kwargs=dict(message.kwargs), **options)
+            app.send_task(message.task, kwargs=dict(message.kwargs), producer=producer, **message.options())
             sent += 1
     app.close()
     return sent

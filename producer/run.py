@@ -105,7 +105,7 @@ def children(settings: Settings, url: str) -> list[Child]:
 
 def flower_child(settings: Settings, url: str, port: int) -> Child:
     """Flower, for this machine only; started before the workers, whose tasks it knows by the events it hears."""
-    columns = "--tasks-columns=name,kwargs,state,received,runtime,worker"
+    columns = "--tasks-columns=name,args,state,received,runtime,worker"
     return _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}", columns)
 
 

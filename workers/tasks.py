@@ -34,11 +34,10 @@ def submit(campaign: str, tile: str) -> None:
 
 
 @app.task(name=Step.TRACK)
-def track(backend: str, tiles: str = "") -> None:
-    """Bring the tiles with jobs on one back-end up to date; `tiles` tells a person which."""
+def track(backend: str) -> None:
+    """Bring the tiles with jobs on one back-end up to date."""
     from workers.track import track as step  # noqa: PLC0415
 
-    del tiles
     send(step(context(), backend))
 
 
@@ -77,7 +76,7 @@ def tick() -> None:
 def send(messages: Iterable[Message]) -> None:
     """Send each message to its queue."""
     for message in messages:
-        app.send_task(message.task, kwargs=dict(message.kwargs), queue=message.queue, task_id=message.task_id)
+        app.send_task(message.task, kwargs=dict(message.kwargs), **message.options())
 
 
 def _run(step: Step, work: Callable[[Context, Tile], list[Message]], campaign: str, tile_id: str) -> None:

@@ -47,8 +47,8 @@ def test_demo_turns_a_grid_into_rasters_and_a_catalog(fleet: Any, wait_until: Ca
 
     def all_steps_seen() -> bool:
         for task in flower_tasks(flower.group()):
-            if task["name"] and "_" in str(task["kwargs"]):
-                seen[task["name"]] = task["kwargs"]
+            if task["name"] and "_" in str(task["args"]):
+                seen[task["name"]] = task["args"]
         return set(seen) >= STEPS
 
     wait_until(all_steps_seen, 90)

@@ -72,6 +72,7 @@ def test_message_of_a_tile_says_what_a_person_reads() -> None:
     assert message is not None
     assert (message.task, message.queue) == ("postprocess", "postprocess")
     assert message.kwargs == {"campaign": "ndvi", "tile": "a"}
+    assert message.shown == "ndvi/a"
     assert message.task_id == "ndvi.a.postprocess.2"
 
 
@@ -83,6 +84,6 @@ def test_track_message_names_some_tiles_and_counts_the_rest() -> None:
     tiles = [Tile("ndvi", f"t{number}") for number in range(25)]
     message = track_message("cdse", tiles)
     assert message.queue == Step.TRACK
-    assert message.kwargs["backend"] == "cdse"
-    assert message.kwargs["tiles"].startswith("ndvi/t0, ndvi/t1")
-    assert message.kwargs["tiles"].endswith("and 5 more")
+    assert message.kwargs == {"backend": "cdse"}
+    assert message.shown.startswith("cdse: ndvi/t0, ndvi/t1")
+    assert message.shown.endswith("and 5 more")
