@@ -117,14 +117,23 @@ class Campaign(BaseModel):
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """The user's functions of a campaign file."""
+
+    start_job: Callable[..., Any]
+    """Called by keyword with `row`, `connection`, `connection_provider` and `provider`; returns a job, or None."""
+
+
+@dataclass(frozen=True)
 class CampaignFile:
-    """A campaign file that was read: its settings with all back-ends resolved, and the user's functions."""
+    """A campaign file that was read, all its back-ends resolved."""
 
     path: Path
     sha256: str
+    """Of its content."""
     campaign: Campaign
     backends: tuple[Backend, ...]
-    start_job: Callable[..., Any]
+    hooks: Hooks
 
     @property
     def table_source(self) -> Any:
@@ -148,25 +157,39 @@ def load_campaign(path: Path, backends_file: Path | None = None, urls: dict[str,
     Raises:
         InvalidInput: the file is missing, does not run, or what it says is wrong; names the setting.
     """
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); give the path of a campaign file") from error
-    sha256 = hashlib.sha256(source).hexdigest()
-    module = _run(path.resolve(), sha256)
+    module, sha256 = _run(path)
     campaign = getattr(module, "campaign", None)
     if not isinstance(campaign, Campaign):
         raise InvalidInput(f"{path}: has no campaign; add `campaign = Campaign(name=..., table=..., backends=[...])`")
+    backends = _resolve_backends(campaign, path, backends_file, urls or {})
+    return CampaignFile(path.resolve(), sha256, campaign, backends, _hooks(path, module))
+
+
+def load_hooks(path: Path) -> Hooks:
+    """The user's functions of a campaign file, for workers: they know the rest from the store.
+
+    Raises:
+        InvalidInput: the file is missing, does not run, or has no `start_job`.
+    """
+    module, _ = _run(path)
+    return _hooks(path, module)
+
+
+def _hooks(path: Path, module: ModuleType) -> Hooks:
     start_job = getattr(module, "start_job", None)
     if not callable(start_job):
         raise InvalidInput(
             f"{path}: has no start_job; add `def start_job(row, connection, **kwargs)` that returns a job"
         )
-    backends = _resolve_backends(campaign, path, backends_file, urls or {})
-    return CampaignFile(path.resolve(), sha256, campaign, backends, start_job)
+    return Hooks(start_job)
 
 
-def _run(path: Path, sha256: str) -> ModuleType:
+def _run(path: Path) -> tuple[ModuleType, str]:
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); give the path of a campaign file") from error
+    path = path.resolve()
     name = f"fleet_campaign_{sha256[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -185,7 +208,7 @@ def _run(path: Path, sha256: str) -> ModuleType:
         raise InvalidInput(f"{path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
         raise InvalidInput(_where(path, error)) from error
-    return module
+    return module, sha256
 
 
 def _where(path: Path, error: BaseException) -> str:

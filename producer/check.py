@@ -15,6 +15,8 @@ from producer.enqueue import output_folder, read_table, tiles_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from campaign.spec import CampaignFile
 
 
@@ -24,8 +26,8 @@ class Checked:
 
     problems: tuple[str, ...]
     """A line each; none when the campaign can be run."""
-    tiles: int
-    """How many tiles there are; 0 when the table cannot be had."""
+    table: pd.DataFrame | None
+    """The campaign's table, None when it cannot be had."""
 
     def refuse(self) -> None:
         """Raise `InvalidInput` with all problems, if there are any."""
@@ -41,26 +43,26 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Ch
         workdir: folder that relative outputs are below.
         ask_backends: whether back-ends are asked for an answer and credentials are tried.
     """
-    found, tiles = _table_problems(file)
+    found, table = _table_problems(file)
     problems = [f"{file.path.name}: {problem}" for problem in found]
     problems += _output_problems(output_folder(file, workdir))
     if ask_backends:
         problems += log_in_problems(file.backends)
-    return Checked(tuple(problems), tiles)
+    return Checked(tuple(problems), table)
 
 
-def _table_problems(file: CampaignFile) -> tuple[list[str], int]:
+def _table_problems(file: CampaignFile) -> tuple[list[str], pd.DataFrame | None]:
     try:
         table = read_table(file)
     except InvalidInput as error:
-        return [str(error)], 0
+        return [str(error)], None
     problems = tables.check_table(table)
     try:
         tiles_of(file, table)
         tables.encode(table)
     except InvalidInput as error:
         problems.append(str(error))
-    return list(dict.fromkeys(problems)), len(table)
+    return list(dict.fromkeys(problems)), table
 
 
 def _output_problems(folder: Path) -> list[str]:

@@ -83,7 +83,8 @@ def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
     checked = check_campaign(file, settings.workdir)
     checked.refuse()
     backends = ", ".join(backend.name for backend in file.backends)
-    click.echo(f"{file.campaign.name}: {checked.tiles} tiles on {backends}; nothing is wrong")
+    tiles = 0 if checked.table is None else len(checked.table)
+    click.echo(f"{file.campaign.name}: {tiles} tiles on {backends}; nothing is wrong")
 
 
 @main.command()
@@ -98,9 +99,10 @@ def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
 
     settings = _settings(workdir)
     file = _load(campaign, settings, urls)
-    check_campaign(file, settings.workdir).refuse()
+    checked = check_campaign(file, settings.workdir)
+    checked.refuse()
     with open_store(settings, create=True) as (store, url):
-        done = enqueue_campaign(file, store, url, settings.workdir)
+        done = enqueue_campaign(file, store, url, settings.workdir, checked.table)
     click.echo(f"{file.campaign.name}: {done.total} tiles, {done.new} new, {done.sent} tasks sent")
 
 

@@ -40,13 +40,22 @@ class Enqueued:
     """Messages sent."""
 
 
-def enqueue(file: CampaignFile, store: TileStore, redis_url: str, workdir: Path) -> Enqueued:
+def enqueue(
+    file: CampaignFile, store: TileStore, redis_url: str, workdir: Path, table: pd.DataFrame | None = None
+) -> Enqueued:
     """Put the campaign of `file` into the store, or take up the one that is there, and send each tile's next task.
+
+    Args:
+        file: the campaign file.
+        store: the fleet's.
+        redis_url: where its queues are.
+        workdir: folder that relative outputs are below.
+        table: the campaign's table, if it was read already.
 
     Raises:
         InvalidInput: the table is wrong, or another one than the campaign was enqueued with.
     """
-    table = read_table(file)
+    table = read_table(file) if table is None else table
     tiles = tiles_of(file, table)
     digest = tables.digest(table)
     known = store.campaign(file.campaign.name)

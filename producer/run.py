@@ -60,8 +60,9 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
     """
     with only_run(settings), _stoppable(), open_store(settings, create=True, own=True) as (store, url):
         known = store.campaign(file.campaign.name)
-        check(file, settings.workdir, ask_backends=known is None).refuse()
-        enqueued = enqueue(file, store, url, settings.workdir)
+        checked = check(file, settings.workdir, ask_backends=known is None)
+        checked.refuse()
+        enqueued = enqueue(file, store, url, settings.workdir, checked.table)
         meta = store.campaign(file.campaign.name)
         if meta is None:
             raise InvalidInput(f"campaign {file.campaign.name} was removed while it was enqueued")

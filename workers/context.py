@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaign import table as tables
 from campaign.errors import FleetError
-from campaign.spec import Backend, CampaignFile, load_campaign
+from campaign.spec import Backend, Hooks, load_hooks
 from campaign.store import CHUNK, CampaignMeta, TileStore
 from workers.backend import FleetConnection, connect
 from workers.limits import Limits
@@ -31,7 +31,7 @@ class Context:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
         self.limits = Limits(self.store, settings.lease)
         self._connections: dict[Backend, FleetConnection] = {}
-        self._files: dict[tuple[str, str], CampaignFile] = {}
+        self._hooks: dict[tuple[str, str], Hooks] = {}
         self._lock = threading.Lock()
         self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._chunk = lru_cache(maxsize=_CHUNKS_KEPT)(self._read_chunk)
@@ -47,13 +47,13 @@ class Context:
             raise FleetError(f"campaign {campaign} is not in the store any more")
         return meta
 
-    def campaign_file(self, meta: CampaignMeta) -> CampaignFile:
-        """The user's campaign file, read once for each content that was enqueued."""
+    def hooks(self, meta: CampaignMeta) -> Hooks:
+        """The user's functions; the campaign file is read once for each content that was enqueued."""
+        version = (meta.path, meta.sha256)
         with self._lock:
-            version = (meta.path, meta.sha256)
-            if version not in self._files:
-                self._files[version] = load_campaign(Path(meta.path), urls=dict(meta.urls))
-            return self._files[version]
+            if version not in self._hooks:
+                self._hooks[version] = load_hooks(Path(meta.path))
+            return self._hooks[version]
 
     def backend(self, name: str) -> Backend:
         """The settings of a back-end as the store has them now."""

@@ -83,7 +83,7 @@ def _create(context: Context, tile: Tile, found: Tile) -> bool:
 def _start_job(context: Context, tile: Tile, connection: backend.FleetConnection, intent: backend.Intent) -> None:
     """Call the user's `start_job` as MultiBackendJobManager does; `intent` knows the job, or that there is none."""
     meta = context.meta(tile.campaign)
-    start_job = context.campaign_file(meta).start_job
+    start_job = context.hooks(meta).start_job
     with backend.submitting(intent):
         job = start_job(
             row=context.row(meta, tile),

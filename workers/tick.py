@@ -21,9 +21,9 @@ def tick(context: Context) -> list[Message]:
     messages: list[Message | None] = []
     for backend in context.store.backend_names():
         messages += [tile_message(tile) for tile in context.limits.wake(backend)]
-        tracked = [tile for tile in context.limits.on_backend(backend) if tile.status in TRACKED]
-        if tracked and context.limits.track_due(backend, TRACK_LOST_AFTER):
-            messages.append(track_message(backend, tracked))
+        if context.limits.track_due(backend, TRACK_LOST_AFTER):
+            tracked = [tile for tile in context.limits.on_backend(backend) if tile.status in TRACKED]
+            messages += [track_message(backend, tracked)] if tracked else []
     messages += _overdue(context)
     messages += [finalize_message(campaign) for campaign in context.store.campaigns() if is_stale(context, campaign)]
     return [message for message in messages if message is not None]
