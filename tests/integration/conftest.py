@@ -247,14 +247,14 @@ def settings(redis_url: str, store: TileStore, tmp_path: Path) -> Settings:
 def write_campaign(tmp_path: Path, fast_sandbox: Sandbox) -> Callable[..., Path]:
     """Writes a campaign file; says where it is."""
 
-    def write(name: str = "", tiles: int = 3, columns: str = "{}", text: str = CAMPAIGN, **settings: Any) -> Path:
+    def write(name: str = "", tiles: int = 3, columns: str = "{}", code: str = "", **settings: Any) -> Path:
         backend = {"name": "local", "url": fast_sandbox.url, "auth": "basic", "parallel_jobs": 2, "poll_interval": 1}
         more = {key: settings.pop(key) for key in ("max_attempts", "output", "id_column") if key in settings}
         backends = settings.pop("backends", None) or [backend | settings]
         words: dict[str, Any] = {"crs": settings.pop("crs", 4326)}
         words |= {"name": name or f"c{uuid.uuid4().hex[:8]}", "tiles": tiles, "columns": columns}
         path = tmp_path / "campaign.py"
-        path.write_text(text.format(**words, backends=backends, more=more), "utf-8")
+        path.write_text(CAMPAIGN.format(**words, backends=backends, more=more) + code, "utf-8")
         return path
 
     return write
@@ -295,3 +295,8 @@ def make_fleet(  # noqa: PLR0913, PLR0917  (fixtures)
 def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
     """Three tiles on one back-end with two slots."""
     return make_fleet()
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., Any]:
+    return until

@@ -1,0 +1,126 @@
+"""tick: what is due is told, what was lost is told again, and nothing that is well is disturbed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from campaign.message import TICK
+from campaign.tile import Step, TileStatus
+from workers import tasks
+from workers.tick import tick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from campaign.message import Message
+    from tests.integration.conftest import Fleet
+
+S = TileStatus
+
+
+def told(messages: list[Message]) -> list[tuple[str, str]]:
+    return [(message.task, message.kwargs.get("tile") or message.kwargs["backend"]) for message in messages]
+
+
+def test_a_tick_wakes_as_many_tiles_as_there_is_room(fleet: Fleet) -> None:
+    assert told(tick(fleet.context)) == [(Step.SUBMIT, "t0"), (Step.SUBMIT, "t1")]
+    assert tick(fleet.context) == []
+
+
+def test_a_tick_alone_brings_a_campaign_to_its_end(fleet: Fleet) -> None:
+    """No message of the producer arrives, and each tick's are delivered: every tile is published."""
+    deadline = time.monotonic() + 20
+    while fleet.store.counts(fleet.name) != {S.PUBLISHED: 3}:
+        fleet.tick()
+        fleet.context.limits.track_in("local", 0)
+        assert time.monotonic() < deadline, fleet.store.counts(fleet.name)
+    assert len(fleet.jobs()) == 3
+    assert fleet.store.backend("local").used == 0
+
+
+def test_a_woken_tile_whose_message_is_lost_is_told_of_again(fleet: Fleet) -> None:
+    tick(fleet.context)
+    fleet.is_due("t0")
+    assert told(tick(fleet.context)) == [(Step.SUBMIT, "t0")]
+    assert tick(fleet.context) == []
+
+
+@pytest.mark.parametrize("step", [Step.POSTPROCESS, Step.PUBLISH])
+def test_a_lost_message_is_sent_again_unless_its_queue_is_full(fleet: Fleet, step: Step) -> None:
+    fleet.finished()
+    if step is Step.PUBLISH:
+        fleet.step()
+    queue = fleet.store.key("celery:") + step
+    fleet.store.redis.rpush(queue, "another message")
+    fleet.is_due()
+    assert (step, "t0") not in told(tick(fleet.context))
+    due = fleet.due_in()
+    assert due is not None
+    assert due > 10
+    fleet.store.redis.delete(queue)
+    fleet.is_due()
+    assert (step, "t0") in told(tick(fleet.context))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the tick puts off the end of the lease, so the tile it hands on cannot be claimed"
+)
+@pytest.mark.parametrize("step", [Step.POSTPROCESS, Step.PUBLISH])
+def test_the_tile_of_a_dead_worker_goes_on(fleet: Fleet, step: Step) -> None:
+    fleet.finished()
+    if step is Step.PUBLISH:
+        fleet.step()
+    before = fleet.tile()
+    fleet.store.claim(before, 0.01)
+    time.sleep(0.02)
+    fleet.tick()
+    assert fleet.tile().status is S.PUBLISHED
+
+
+def test_a_tile_that_is_held_is_not_told_of(fleet: Fleet) -> None:
+    fleet.finished()
+    fleet.store.claim(fleet.tile(), 60)
+    assert (Step.POSTPROCESS, "t0") not in told(tick(fleet.context))
+
+
+def test_a_back_end_is_looked_at_when_it_is_due(fleet: Fleet) -> None:
+    fleet.sandbox.behave(queue_seconds=30.0)
+    fleet.step("t0")
+    assert (Step.TRACK, "local") in told(tick(fleet.context))
+    assert (Step.TRACK, "local") not in told(tick(fleet.context))
+    fleet.context.limits.track_in("local", 0)
+    assert (Step.TRACK, "local") in told(tick(fleet.context))
+
+
+def test_a_back_end_without_jobs_is_not_looked_at(fleet: Fleet) -> None:
+    assert Step.TRACK not in {task for task, _ in told(tick(fleet.context))}
+
+
+def test_a_paused_back_end_is_looked_at_and_wakes_nobody(fleet: Fleet) -> None:
+    fleet.sandbox.behave(queue_seconds=30.0)
+    fleet.step("t0")
+    fleet.context.limits.pause("local", 60, "payment: none left")
+    assert told(tick(fleet.context)) == [(Step.TRACK, "local")]
+
+
+def test_a_pause_that_ends_lets_tiles_go_on(fleet: Fleet) -> None:
+    fleet.context.limits.pause("local", 0.05, "capacity: too many")
+    for tile_id in ("t0", "t1", "t2"):
+        fleet.step(tile_id)
+    assert tick(fleet.context) == []
+    time.sleep(0.06)
+    assert told(tick(fleet.context)) == [(Step.SUBMIT, "t0"), (Step.SUBMIT, "t1")]
+
+
+def test_what_a_tick_says_every_worker_knows(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(tiles=2)
+    fleet.finished("t0")
+    fleet.step("t1")
+    fleet.is_due("t0")
+    fleet.context.limits.track_in("local", 0)
+    messages = tick(fleet.context)
+    assert {message.task for message in messages} == {Step.TRACK, Step.POSTPROCESS}
+    assert {message.task for message in messages} | {TICK} <= set(tasks.app.tasks)
