@@ -1,0 +1,209 @@
+"""Failures: each kind has its class, and no message tells a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+import urllib3.exceptions
+from hypothesis import given
+from hypothesis import strategies as st
+from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
+
+from campaign.errors import InvalidInput, StoreUnavailable
+from workers.failures import (
+    CODES,
+    ErrorClass,
+    JobRefused,
+    LoginFailed,
+    NoResults,
+    ResultsIncomplete,
+    UnreadableResult,
+    classify,
+    classify_job,
+    clean,
+    failure_fields,
+)
+from workers.recover import PAUSES, backoff
+
+E = ErrorClass
+
+
+def api(status: int, code: str = "Internal", message: str = "what happened") -> OpenEoApiError:
+    return OpenEoApiError(http_status_code=status, code=code, message=message, id="r-1")
+
+
+def plain(status: int, text: str = "<html></html>") -> OpenEoApiPlainError:
+    return OpenEoApiPlainError(message=text, http_status_code=status)
+
+
+TABLE: list[tuple[BaseException, ErrorClass]] = [
+    (api(400, "ConcurrentJobLimit"), E.CAPACITY),
+    (api(429, "TooManyRequests"), E.CAPACITY),
+    (api(503, "Internal"), E.CAPACITY),
+    (plain(503), E.CAPACITY),
+    (plain(429), E.CAPACITY),
+    (api(402, "PaymentRequired"), E.PAYMENT),
+    (api(402, "Whatever"), E.PAYMENT),
+    (api(401, "AuthenticationRequired"), E.AUTH),
+    (api(403, "TokenInvalid"), E.AUTH),
+    (api(403, "CredentialsInvalid"), E.AUTH),
+    (plain(401), E.AUTH),
+    (api(400, "NoDataAvailable"), E.DATA),
+    (api(410, "ResultLinkExpired"), E.TRANSIENT),
+    (api(403, "ResultLinkExpired"), E.TRANSIENT),
+    (plain(410), E.TRANSIENT),
+    (api(500), E.TRANSIENT),
+    (plain(500), E.TRANSIENT),
+    (plain(502), E.TRANSIENT),
+    (plain(504), E.TRANSIENT),
+    (plain(408), E.TRANSIENT),
+    (plain(425), E.TRANSIENT),
+    (api(400, "ProcessUnsupported"), E.USER_CODE),
+    (api(404, "CollectionNotFound"), E.USER_CODE),
+    (api(404, "JobNotFound"), E.USER_CODE),
+    (plain(404), E.USER_CODE),
+    (requests.ConnectionError("reset"), E.TRANSIENT),
+    (requests.ConnectTimeout("slow"), E.TRANSIENT),
+    (requests.ReadTimeout("slow"), E.TRANSIENT),
+    (requests.exceptions.RetryError("again"), E.TRANSIENT),
+    (requests.exceptions.ChunkedEncodingError("half"), E.TRANSIENT),
+    (requests.exceptions.ContentDecodingError("gzip"), E.TRANSIENT),
+    (requests.exceptions.SSLError("handshake"), E.TRANSIENT),
+    (urllib3.exceptions.ProtocolError("half"), E.TRANSIENT),
+    (urllib3.exceptions.ReadTimeoutError(None, "/", "slow"), E.TRANSIENT),  # type: ignore[arg-type]
+    (ConnectionResetError("reset"), E.TRANSIENT),
+    (TimeoutError("slow"), E.TRANSIENT),
+    (LoginFailed("FLEET_B_PASSWORD is not set"), E.AUTH),
+    (ResultsIncomplete("half"), E.TRANSIENT),
+    (UnreadableResult("a.tif: damaged"), E.TRANSIENT),
+    (NoResults("none"), E.DATA),
+    (JobRefused("two jobs"), E.USER_CODE),
+    (InvalidInput("campaign.py is gone"), E.USER_CODE),
+    (OpenEoClientException("no such process"), E.USER_CODE),
+    (KeyError("column"), E.USER_CODE),
+    (SystemExit(1), E.USER_CODE),
+    (RecursionError(), E.USER_CODE),
+]
+
+
+@pytest.mark.parametrize(("error", "expected"), TABLE, ids=lambda value: repr(value)[:60])
+def test_each_kind_has_its_class(error: BaseException, expected: ErrorClass) -> None:
+    failure = classify(error)
+    assert failure.error_class is expected
+    assert failure.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(requests.exceptions.JSONDecodeError("no JSON", "<html>", 0), id="HTML instead of JSON"),
+        pytest.param(OSError(28, "No space left on device"), id="disk full"),
+        pytest.param(StoreUnavailable("Redis does not answer"), id="Redis away"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="counts as a mistake in the user's code")
+def test_troubles_that_pass_are_not_the_users(error: BaseException) -> None:
+    assert classify(error).error_class is E.TRANSIENT
+
+
+def test_every_code_and_pause_is_known() -> None:
+    assert {classify(api(400, code)).error_class for code in CODES} == set(CODES.values())
+    assert set(PAUSES) == {E.CAPACITY, E.AUTH, E.PAYMENT}
+
+
+@pytest.mark.parametrize(
+    ("logs", "expected"),
+    [
+        ("OpenEO batch job failed: NoDataAvailable: There is no data available for the given extents.", E.DATA),
+        ("Exception: Could not find any products for your query", E.DATA),
+        ("load_collection: NO DATA AVAILABLE", E.DATA),
+        ("Your job failed because the executor used too much memory", E.JOB),
+        ("", E.JOB),
+    ],
+)
+def test_jobs_by_their_logs(logs: str, expected: ErrorClass) -> None:
+    assert classify_job(logs).error_class is expected
+
+
+def test_a_job_without_logs_has_a_message() -> None:
+    assert classify_job(" \n").message == "the back-end gave no reason"
+
+
+SECRETS = [
+    "Authorization: Bearer basic//hunter2",
+    "bearer hunter2",
+    "https://x/?password=hunter2&a=b",
+    "client_secret=hunter2",
+    "access_token=hunter2",
+    "refresh_token=hunter2 and so on",
+    "https://ann:hunter2@openeo.example/1.2",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_no_message_tells_a_secret(text: str) -> None:
+    assert "hunter2" not in clean(text)
+    assert "***" in clean(text)
+    for error in (api(401, message=text), plain(500, text), requests.ConnectionError(text), KeyError(text)):
+        assert "hunter2" not in classify(error).message
+    assert "hunter2" not in classify_job(text).message
+
+
+@pytest.mark.xfail(strict=True, reason="these forms of a secret are not known")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"client_secret": "hunter2"}',
+        "{'password': 'hunter2'}",
+        '{"access_token":"hunter2"}',
+        "https://s3.example/a.tif?X-Amz-Signature=hunter2&X-Amz-Date=1",
+        "Authorization: Basic hunter2",
+        "could not connect to redis://:hunter2@redis:6379",
+    ],
+)
+def test_no_message_tells_a_secret_in_another_form(text: str) -> None:
+    assert "hunter2" not in clean(text)
+
+
+@given(st.text(max_size=200), st.sampled_from(["bearer ", "password=", "token=", "client_secret="]))
+def test_secrets_are_found_wherever_they_are(around: str, before: str) -> None:
+    assert "hunter2" not in clean(f"{around} {before}hunter2 {around}")
+
+
+def test_a_secret_is_not_told_by_cutting_it() -> None:
+    text = "Bearer " + "h" * 5000
+    assert "hh" not in clean(text)
+
+
+def test_long_messages_keep_their_end() -> None:
+    text = clean("first line\n" + "x" * 5000 + "\nKeyError: 'column'")
+    assert len(text) <= 2004
+    assert text.startswith("... ")
+    assert text.endswith("KeyError: 'column'")
+
+
+def test_a_traceback_says_where_in_the_users_code() -> None:
+    def user_code(depth: int) -> Any:
+        return {}["column"] if depth == 0 else user_code(depth - 1)
+
+    try:
+        user_code(500)
+    except KeyError as error:
+        message = classify(error).message
+    assert "in user_code" in message
+    assert message.endswith("KeyError: 'column'")
+    assert len(message) <= 2004
+
+
+def test_what_a_tile_keeps() -> None:
+    assert failure_fields(classify(api(402, "PaymentRequired", "none left"))) == {
+        "error_class": "payment",
+        "error": "[402] PaymentRequired: none left (ref: r-1)",
+    }
+
+
+def test_waits_grow_and_have_an_end() -> None:
+    for tries in range(40):
+        assert min(300, 2**tries) / 2 <= backoff(tries) <= min(300, 2**tries)
