@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from workers.output import TileFolder
 
 
 def folder_in(path: Path) -> TileFolder:
-    meta = CampaignMeta("c", "/c.py", "0", {}, str(path), {}, 1, 1, "d", 0.0)
+    known = {"name": "c", "output": str(path)}
+    meta = CampaignMeta(**{field.name: known.get(field.name) for field in fields(CampaignMeta)})  # type: ignore[arg-type]
     return TileFolder(meta, Tile("c", "t0"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,15 @@ from producer import progress, report
 from producer.progress import STYLES, Throughput, bar, done, plain, render
 
 S = TileStatus
-META = CampaignMeta("ndvi", "/c.py", "0", {"b": "https://b"}, "/out", {"to": "static"}, 3, 10, "d", 1000.0)
+KNOWN: dict[str, Any] = {
+    "name": "ndvi",
+    "path": "/c.py",
+    "urls": {"b": "https://b"},
+    "output": "/out",
+    "total": 10,
+    "created_at": 1000.0,
+}
+META = CampaignMeta(**{field.name: KNOWN.get(field.name) for field in fields(CampaignMeta)})  # type: ignore[arg-type]
 
 
 class Store:
