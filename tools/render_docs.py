@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/architecture.md", "docs/glossary.md")
+DOCUMENTS = ("README.md", "docs/architecture.md")
 
 
 def tile_life() -> str:
