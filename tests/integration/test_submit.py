@@ -475,6 +475,7 @@ def test_a_refusal_pauses_the_back_end_and_keeps_the_tile(fleet: Fleet, name: st
         fleet.sandbox.behave(job_seconds=3.0)
         fleet.step("t1")
     fleet.sandbox.behave(**behaviour)
+    requests.get(fleet.sandbox.url, timeout=10)  # the one request that the rate limit allows
     fleet.step("t0")
     tile = fleet.tile("t0")
     state = fleet.store.backend("local")
@@ -562,6 +563,7 @@ def test_pauses_do_not_use_up_the_tries(fleet: Fleet) -> None:
 def test_retry_after_is_honoured(fleet: Fleet) -> None:
     fleet.context.connection("local")
     fleet.sandbox.behave(rate_limit=0.001, retry_after=120)
+    requests.get(fleet.sandbox.url, timeout=10)  # the one request that the rate limit allows
     fleet.step("t0")
     assert fleet.store.backend("local").paused_until - fleet.store.now() > 100
 
