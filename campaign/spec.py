@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import linecache
 import os
 import re
 import sys
@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003  (pydantic evaluates annotations)
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from types import ModuleType
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,11 +21,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from campaign.errors import InvalidInput
 from campaign.tile import NAME_PATTERN
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 Auth = Literal["none", "basic", "client_credentials"]
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=64)]
+
+RESERVED_NAMES = frozenset({"catalog", "collection"})
+"""Files and folders of these names are the catalog's own; upper and lower case are one on some file systems."""
 
 
 class Backend(BaseModel):
@@ -51,10 +52,10 @@ class Backend(BaseModel):
     @classmethod
     def _is_web_address(cls, url: str) -> str:
         parts = urlsplit(url if "://" in url else f"https://{url}")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http(s) address")
         if parts.username or parts.password:
             raise ValueError("credentials do not belong into the address; set them in the environment")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http(s) address")
         return parts.geturl()
 
     def variable(self, what: str) -> str:
@@ -107,6 +108,20 @@ class Campaign(BaseModel):
     id_column: str | None = None
     """Column with the tiles' ids; default: `tile_id`, else the index, else the position."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name.lower() in RESERVED_NAMES:
+            raise ValueError(f"{name!r} is a name that the STAC catalog has for itself; give the campaign another one")
+        return name
+
+    @field_validator("output")
+    @classmethod
+    def _is_folder(cls, output: str) -> str:
+        if "://" in output and not output.startswith("file:///"):
+            raise ValueError(f"{output!r}: has to be a folder, or file:///...")
+        return output
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [backend if isinstance(backend, str) else backend.name for backend in self.backends]
@@ -129,11 +144,18 @@ class CampaignFile:
     """A campaign file that was read, all its back-ends resolved."""
 
     path: Path
-    sha256: str
-    """Of its content."""
+    source: str
+    """Its text."""
     campaign: Campaign
     backends: tuple[Backend, ...]
     hooks: Hooks
+    moved: frozenset[str] = frozenset()
+    """Names of the back-ends whose URL the user gave beside the file: they are there now, whatever is known of them."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its text."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
     @property
     def table_source(self) -> Any:
@@ -146,33 +168,44 @@ class CampaignFile:
         return _where(self.path, error)
 
 
-def load_campaign(path: Path, backends_file: Path | None = None, urls: dict[str, str] | None = None) -> CampaignFile:
+def load_campaign(
+    path: Path,
+    backends_file: Path | None = None,
+    urls: Mapping[str, str] | None = None,
+    urls_before: Mapping[str, str] | None = None,
+) -> CampaignFile:
     """Read a campaign file.
 
     Args:
         path: the Python file.
         backends_file: a `backends.toml`; default: the one beside the campaign file, if there is one.
         urls: root URLs that replace those of the named back-ends.
+        urls_before: root URLs that the campaign was enqueued with; for those of its back-ends that `urls` leaves out.
 
     Raises:
         InvalidInput: the file is missing, does not run, or what it says is wrong; names the setting.
     """
-    module, sha256 = _run(path)
+    try:
+        source = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: cannot be read ({error}); give the path of a campaign file") from error
+    module = _run(path.resolve(), source)
     campaign = getattr(module, "campaign", None)
     if not isinstance(campaign, Campaign):
         raise InvalidInput(f"{path}: has no campaign; add `campaign = Campaign(name=..., table=..., backends=[...])`")
-    backends = _resolve_backends(campaign, path, backends_file, urls or {})
-    return CampaignFile(path.resolve(), sha256, campaign, backends, _hooks(path, module))
+    resolved = _resolve_backends(campaign, path, backends_file)
+    before = {name: url for name, url in (urls_before or {}).items() if name in resolved}
+    backends = _with_urls(resolved, before | dict(urls or {}), path)
+    return CampaignFile(path.resolve(), source, campaign, backends, _hooks(path, module), frozenset(urls or ()))
 
 
-def load_hooks(path: Path) -> Hooks:
-    """The user's functions of a campaign file, for workers: they know the rest from the store.
+def load_hooks(path: Path, source: str) -> Hooks:
+    """The user's functions of a campaign file, for workers: they know its text and the rest from the store.
 
     Raises:
-        InvalidInput: the file is missing, does not run, or has no `start_job`.
+        InvalidInput: the text does not run, or has no `start_job`.
     """
-    module, _ = _run(path)
-    return _hooks(path, module)
+    return _hooks(path, _run(path, source))
 
 
 def _hooks(path: Path, module: ModuleType) -> Hooks:
@@ -184,31 +217,26 @@ def _hooks(path: Path, module: ModuleType) -> Hooks:
     return Hooks(start_job)
 
 
-def _run(path: Path) -> tuple[ModuleType, str]:
-    try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); give the path of a campaign file") from error
-    path = path.resolve()
-    name = f"fleet_campaign_{sha256[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InvalidInput(f"{path}: is not a Python file; a campaign file ends in .py")
-    module = importlib.util.module_from_spec(spec)
+def _run(path: Path, source: str) -> ModuleType:
+    """Run the text of a campaign file as a module of its own; tracebacks show its lines."""
+    name = f"fleet_campaign_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    linecache.cache[str(path)] = (len(source), None, source.splitlines(keepends=True), str(path))
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102  (the user's own code)
     except ValidationError as error:
         raise InvalidInput(f"{path}: {settings_problem(error)}") from error
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
     except SyntaxError as error:
         raise InvalidInput(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(_where(path, error)) from error
-    return module, sha256
+    return module
 
 
 def _where(path: Path, error: BaseException) -> str:
@@ -226,9 +254,7 @@ def settings_problem(error: ValidationError) -> str:
     return f"{error.title}: " + "; ".join(dict.fromkeys(problem.removeprefix(": ") for problem in problems))
 
 
-def _resolve_backends(
-    campaign: Campaign, path: Path, backends_file: Path | None, urls: dict[str, str]
-) -> tuple[Backend, ...]:
+def _resolve_backends(campaign: Campaign, path: Path, backends_file: Path | None) -> dict[str, Backend]:
     known = read_backends(backends_file or path.parent / "backends.toml", required=backends_file is not None)
     resolved = {}
     for backend in campaign.backends:
@@ -240,6 +266,10 @@ def _resolve_backends(
             resolved[backend] = known[backend]
         else:
             resolved[backend.name] = backend
+    return resolved
+
+
+def _with_urls(resolved: dict[str, Backend], urls: Mapping[str, str], path: Path) -> tuple[Backend, ...]:
     for name, url in urls.items():
         if name not in resolved:
             raise InvalidInput(

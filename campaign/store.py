@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
-
-from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
+from campaign.errors import FleetError, NoRoom, TransitionLost
+from campaign.meta import BackendState, CampaignMeta
+from campaign.redis_client import connect
+from campaign.spec import Backend
 from campaign.tile import TILE_FIELDS, Step, Tile, TileStatus, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from campaign.redis_client import Client
 
 CHUNK = 1000
 """Tiles per round trip and rows per chunk of the table."""
@@ -26,58 +26,8 @@ ANYONE = "*"
 """As expected holder of a tile: whoever holds it."""
 
 _NUMBERS = dict.fromkeys(("order", "attempt", "attempts_before", "tries"), int) | dict.fromkeys(
-    ("since", "submitted_at", "started_at", "finished_at", "published_at", "costs"), float
+    ("since", "submitted_at", "sent_at", "started_at", "finished_at", "published_at", "costs", "spent"), float
 )
-
-
-@dataclass(frozen=True)
-class CampaignMeta:
-    """What the store keeps of a campaign beside its tiles."""
-
-    name: str
-    path: str
-    """The campaign file."""
-    sha256: str
-    """Its content when the campaign was enqueued."""
-    urls: Mapping[str, str]
-    """Back-ends in the order of the campaign file: name -> root URL."""
-    output: str
-    """Absolute folder of assets and catalog."""
-    publish: Mapping[str, Any]
-    """The fields of `Publish`."""
-    max_attempts: int
-    total: int
-    """Number of tiles."""
-    digest: str
-    """Digest of the table."""
-    created_at: float
-    """Seconds since the epoch."""
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        """Names of its back-ends."""
-        return tuple(self.urls)
-
-
-@dataclass(frozen=True)
-class BackendState:
-    """A back-end as the fleet sees it now."""
-
-    name: str
-    url: str
-    parallel_jobs: int
-    used: int
-    """Slots taken."""
-    waiting: int
-    """Tiles that wait for room there."""
-    paused_until: float
-    """Seconds since the epoch; 0 when it is not paused."""
-    paused_reason: str
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is submitted to it now."""
-        return self.paused_until > time.time()
 
 
 class TileStore:
@@ -86,7 +36,7 @@ class TileStore:
     Every method may raise `StoreUnavailable`.
     """
 
-    def __init__(self, client: redis.Redis, namespace: str = "fleet") -> None:
+    def __init__(self, client: Client, namespace: str = "fleet") -> None:
         self.redis: Any = client  # redis-py types its answers as bytes or text; ours are bytes
         self.namespace = namespace
         self._transition = client.register_script(read_script("transition.lua"))
@@ -97,22 +47,10 @@ class TileStore:
         """A store on the Redis at `url`, which is asked for an answer.
 
         Raises:
+            InvalidInput: `url` is no Redis URL.
             StoreUnavailable: no answer.
         """
-        keep_alive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-        client = redis.Redis.from_url(
-            url,
-            **keep_alive,
-            health_check_interval=30,
-            socket_connect_timeout=5,
-            socket_timeout=30,
-            retry=Retry(ExponentialBackoff(cap=2, base=0.05), 8),
-        )
-        try:
-            client.ping()
-        except redis.RedisError as error:
-            raise StoreUnavailable(f"Redis does not answer ({error}); check FLEET_REDIS_URL") from error
-        return cls(client, namespace)
+        return cls(connect(url), namespace)
 
     def key(self, *parts: str) -> str:
         """The Redis key of `parts` in this fleet's namespace."""
@@ -127,20 +65,15 @@ class TileStore:
 
     def put_campaign(self, meta: CampaignMeta) -> None:
         """Write what is kept of a campaign; a second time replaces it."""
-        fields = asdict(meta) | {"urls": json.dumps(dict(meta.urls)), "publish": json.dumps(dict(meta.publish))}
         pipe = self.redis.pipeline()
-        pipe.hset(self.key("c", meta.name, "meta"), mapping=fields)
+        pipe.hset(self.key("c", meta.name, "meta"), mapping=meta.to_store())
         pipe.sadd(self.key("campaigns"), meta.name)
         pipe.execute()
 
     def campaign(self, name: str) -> CampaignMeta | None:
         """What is kept of a campaign, None when there is none of that name."""
-        raw = _decoded(self.redis.hgetall(self.key("c", name, "meta")))
-        if not raw:
-            return None
-        read: dict[str, Callable[[str], Any]] = {"urls": json.loads, "publish": json.loads, "created_at": float}
-        read |= {"max_attempts": int, "total": int}
-        return CampaignMeta(**{name: read.get(name, str)(value) for name, value in raw.items()})
+        kept = _decoded(self.redis.hgetall(self.key("c", name, "meta")))
+        return CampaignMeta.from_store(kept) if kept else None
 
     def campaigns(self) -> list[str]:
         """Names of all campaigns, sorted."""
@@ -178,14 +111,28 @@ class TileStore:
             added += self._add(args=[self.namespace, tiles[0].campaign, json.dumps(rows)])
         return added
 
-    def catalog_state(self, campaign: str) -> dict[str, float]:
-        """How many tiles were `published` when the catalog was last brought up to date; `asked_at`, `asked_for`."""
-        raw = _decoded(self.redis.hgetall(self.key("c", campaign, "catalog")))
-        return {name: float(raw.get(name, 0)) for name in ("published", "asked_at", "asked_for")}
+    def catalog_state(self, campaign: str) -> dict[str, Any]:
+        """What the catalog stands for.
 
-    def put_catalog_state(self, campaign: str, **fields: float) -> None:
+        Returns:
+            How many tiles were `published` when it was last brought up to date; when that was asked for (`asked_at`)
+            and for how many tiles (`asked_for`); how many `errors` in a row there were, and the last `error`.
+        """
+        raw = _decoded(self.redis.hgetall(self.key("c", campaign, "catalog")))
+        numbers = {name: float(raw.get(name, 0)) for name in ("published", "asked_at", "asked_for", "errors")}
+        return {**numbers, "error": raw.get("error", "")}
+
+    def put_catalog_state(self, campaign: str, **fields: float | str) -> None:
         """Keep some of what `catalog_state` tells."""
         self.redis.hset(self.key("c", campaign, "catalog"), mapping=dict(fields))
+
+    def tick(self) -> None:
+        """Note that the fleet's clock ticked now."""
+        self.redis.set(self.key("ticked"), self.now())
+
+    def ticked_at(self) -> float:
+        """When the fleet's clock ticked last, seconds since the epoch; 0 if it never did."""
+        return float(self.redis.get(self.key("ticked")) or 0)
 
     # Tiles
 
@@ -230,6 +177,7 @@ class TileStore:
         due: float | None = None,
         room: str = "keep",
         backends: Sequence[str] = (),
+        failure: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Tile:
         """Move `tile` from the status and attempt it was read with to `to`, or fail without a trace.
@@ -242,6 +190,7 @@ class TileStore:
             due: seconds until somebody has to look at it again, None for never.
             room: keep, take, free or wait (see `transition.lua`).
             backends: candidates for take and wait.
+            failure: goes into the history of the tile with the move.
             changes: fields of the tile to set; None and "" remove one.
 
         Returns:
@@ -258,6 +207,7 @@ class TileStore:
         expected = ANYONE if anyone else tile.holder
         arguments: list[Any] = [self.namespace, tile.campaign, tile.id, tile.status, to, expected, tile.attempt]
         arguments += [holder, "" if due is None else due, room, json.dumps(list(backends))]
+        arguments += [uuid.uuid4().hex[:12], _entry(tile, failure) if failure else ""]
         for name, value in changes.items():
             arguments += [name, _encoded(value)]
         answer = self._transition(keys=[self.key("c", tile.campaign, "t", tile.id)], args=arguments)
@@ -281,12 +231,8 @@ class TileStore:
             NoRoom: with `room="take"`, as `transition`.
         """
         free = tile.evolve(holder="")
-        return self.transition(free, to or tile.status, holder=uuid.uuid4().hex, due=lease, **words)
-
-    def record_failure(self, tile: Tile, failure: Mapping[str, Any]) -> None:
-        """Append `failure` to the history of `tile`."""
-        entry = {"attempt": tile.attempt, "job_id": tile.job_id, "backend": tile.backend, "at": time.time(), **failure}
-        self.redis.rpush(self.key("c", tile.campaign, "history", tile.id), json.dumps(entry))
+        words |= {"holder": uuid.uuid4().hex, "due": lease, "tries": tile.tries + 1}
+        return self.transition(free, to or tile.status, **words)
 
     def history(self, campaign: str, tile_id: str) -> list[dict[str, Any]]:
         """What failed for a tile so far, oldest first."""
@@ -297,9 +243,14 @@ class TileStore:
     def put_backend(self, name: str, fields: Mapping[str, str | int | float]) -> None:
         """Write the settings of a back-end; its pause and what is running there stay."""
         pipe = self.redis.pipeline()
+        pipe.hdel(self.key("b", name), *Backend.model_fields)
         pipe.hset(self.key("b", name), mapping=dict(fields))
         pipe.sadd(self.key("backends"), name)
         pipe.execute()
+
+    def clear_pause(self, name: str) -> None:
+        """End the pause of a back-end and forget what led to it: the user has mended it."""
+        self.redis.hdel(self.key("b", name), "paused_until", "paused_reason", "outages", "trouble")
 
     def backend_names(self) -> list[str]:
         """Names of all back-ends of the fleet, sorted."""
@@ -325,6 +276,7 @@ class TileStore:
             waiting=waiting,
             paused_until=float(fields.get("paused_until", 0)),
             paused_reason=fields.get("paused_reason", ""),
+            trouble=fields.get("trouble", ""),
         )
 
     def queue_length(self, step: Step) -> int:
@@ -339,6 +291,11 @@ def read_script(name: str) -> str:
 
 def _decoded(raw: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in raw.items()}
+
+
+def _entry(tile: Tile, failure: Mapping[str, Any]) -> str:
+    where = {"attempt": tile.attempt, "job_id": tile.job_id, "backend": tile.backend, "at": time.time()}
+    return json.dumps(where | dict(failure))
 
 
 def _encoded(value: Any) -> str:

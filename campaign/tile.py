@@ -66,7 +66,7 @@ TRANSITIONS: Mapping[TileStatus, frozenset[TileStatus]] = MappingProxyType(
         _S.POSTPROCESSED: frozenset({_S.PUBLISHED, _S.FAILED, _S.CANCELED}),
         _S.PUBLISHED: frozenset(),
         _S.FAILED: frozenset({_S.NOT_STARTED, _S.FINISHED, _S.POSTPROCESSED}),
-        _S.CANCELED: frozenset({_S.NOT_STARTED}),
+        _S.CANCELED: frozenset({_S.NOT_STARTED, _S.FINISHED}),
         _S.SKIPPED: frozenset({_S.NOT_STARTED}),
     }
 )
@@ -122,7 +122,7 @@ class Tile:
     attempts_before: int = 0
     """Attempts made before the user last asked for a retry; they do not count against the campaign's `max_attempts`."""
     tries: int = 0
-    """How often the present step was tried in vain in this attempt."""
+    """How often a worker took hold of it for the present step; 0 again when that went well."""
     backend: str = ""
     """Name of the back-end that has its job, or that it is pinned to."""
     pinned: bool = False
@@ -135,6 +135,8 @@ class Tile:
     """When it came into its present status, seconds since the epoch."""
     submitted_at: float = 0.0
     """When the present attempt was claimed, seconds since the epoch."""
+    sent_at: float = 0.0
+    """When its job was last asked for, seconds since the epoch; 0 as long as it was not."""
     started_at: float = 0.0
     """When the job was started, seconds since the epoch."""
     finished_at: float = 0.0
@@ -143,6 +145,8 @@ class Tile:
     """When the items were published, seconds since the epoch."""
     costs: float | None = None
     """What the back-end charged for the present job, in its currency (credits)."""
+    spent: float = 0.0
+    """What the jobs of its earlier attempts were charged."""
     usage: str = ""
     """The back-end's usage metrics of the job, as JSON."""
     items: str = ""
@@ -162,10 +166,9 @@ class Tile:
         """The step that moves it on, or None."""
         return NEXT_STEP.get(self.status)
 
-    @property
-    def marker(self) -> str:
+    def marker(self, run: str) -> str:
         """What the title of its job carries, so that the job is found again after a crash or a lost answer."""
-        return f"[fleet:{self.campaign}/{self.id}/{self.attempt}]"
+        return f"[fleet:{self.campaign}/{self.id}/{self.attempt} {run}]"
 
     def evolve(self, **changes: Any) -> Tile:
         """A copy with `changes`."""

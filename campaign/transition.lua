@@ -3,9 +3,10 @@
 --
 -- Every key of a fleet (N = the namespace, C = a campaign, T = a tile, B = a back-end):
 --   N:campaigns              set of campaign names
---   N:c:C:meta               hash: path and sha256 of the campaign file, back-ends, output, publishing, number of tiles
+--   N:ticked                 when the fleet's clock ticked last
+--   N:c:C:meta               hash: the campaign as it was enqueued (meta.py documents each field)
 --   N:c:C:table              hash: number of a chunk -> 1,000 rows of the user's table (Parquet)
---   N:c:C:catalog            hash: how many tiles were published when the catalog was brought up to date, when asked
+--   N:c:C:catalog            hash: how many tiles the catalog stands for, when that was asked for, what went wrong
 --   N:c:C:t:T                hash: the fields of one tile (tile.py documents each)
 --   N:c:C:s:STATUS           sorted set of the tiles in that status, by their order in the table
 --   N:c:C:history:T          list: one JSON object for each attempt or step that failed
@@ -31,21 +32,24 @@
 -- ARGV[10] room: "keep"; "take" = a slot on one of the back-ends of ARGV[11]; "free" = give the slot back;
 --          "wait" = give the slot back and wait for room on one of the back-ends of ARGV[11]
 -- ARGV[11] JSON list of back-ends
--- ARGV[12...] field, value, field, value ... to set; "" removes a field
+-- ARGV[12] token of this call: the same call made again, because its answer was lost, is answered the same
+-- ARGV[13] JSON for the history of the tile, "" = nothing
+-- ARGV[14...] field, value, field, value ... to set; "" removes a field
 --
 -- Returns {"ok", time, back-end}, {"lost", status now}, {"missing"} or {"full"} (the tile waits).
 local ns, campaign, id = ARGV[1], ARGV[2], ARGV[3]
 local from, to, expect_holder, expect_attempt = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local holder, due, room = ARGV[8], ARGV[9], ARGV[10]
+local holder, due, room, call, failure = ARGV[8], ARGV[9], ARGV[10], ARGV[12], ARGV[13]
 local member = campaign .. '/' .. id
 local due_key = ns .. ':due'
 local index = ns .. ':c:' .. campaign .. ':s:'
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 
-local tile = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'backend', 'order')
+local tile = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'backend', 'order', 'call')
 local status, attempt, held_by, backend, order = tile[1], tile[2] or '0', tile[3], tile[4] or '', tile[5] or '0'
 if not status then return {'missing'} end
+if tile[6] == call then return {'ok', redis.call('HGET', KEYS[1], 'since'), backend} end
 if status ~= from then return {'lost', status} end
 if expect_attempt ~= '' and expect_attempt ~= attempt then return {'lost', status} end
 if expect_holder == '' then
@@ -90,9 +94,9 @@ if room == 'wait' then
   for _, name in ipairs(cjson.decode(ARGV[11])) do redis.call('ZADD', waiting(name), order, member) end
 end
 
-local set, drop = {'status', to}, {}
+local set, drop = {'status', to, 'call', call}, {}
 if holder == '' then drop[#drop + 1] = 'holder' else set[#set + 1] = 'holder'; set[#set + 1] = holder end
-for i = 12, #ARGV, 2 do
+for i = 14, #ARGV, 2 do
   if ARGV[i + 1] == '' then drop[#drop + 1] = ARGV[i] else set[#set + 1] = ARGV[i]; set[#set + 1] = ARGV[i + 1] end
 end
 if to ~= from then
@@ -107,6 +111,7 @@ if due == '' then
 else
   redis.call('ZADD', due_key, now + due, member)
 end
+if failure ~= '' then redis.call('RPUSH', ns .. ':c:' .. campaign .. ':history:' .. id, failure) end
 if to ~= from then
   local after = redis.call('HMGET', KEYS[1], 'attempt', 'backend', 'job_id')
   redis.call('XADD', ns .. ':c:' .. campaign .. ':events', 'MAXLEN', '~', 20000, '*', 'tile', id, 'from', from, 'to', to,

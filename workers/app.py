@@ -9,8 +9,10 @@ from celery.signals import after_setup_logger, worker_init
 from kombu.entity import Queue
 
 from campaign.message import TICK, broker_options
+from campaign.secrets import scrub
 from campaign.settings import Settings, celery_url
 from campaign.tile import Step
+from workers.leases import LONGEST
 
 
 def make_app(settings: Settings) -> Celery:
@@ -33,6 +35,7 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         worker_max_tasks_per_child=200,
+        task_time_limit=LONGEST + 300,  # prefork pools only; below the visibility timeout
         worker_soft_shutdown_timeout=10.0,
         beat_schedule={
             TICK: {
@@ -49,10 +52,23 @@ def make_app(settings: Settings) -> Celery:
 app = make_app(Settings())
 
 
+class _Scrubbed(logging.Formatter):
+    """A formatter whose lines, tracebacks included, hold no secrets."""
+
+    def __init__(self, inner: logging.Formatter | None) -> None:
+        super().__init__()
+        self._inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text."""
+        return scrub(self._inner.format(record))
+
+
 @after_setup_logger.connect
-def _leave_out_ticks(logger: logging.Logger, **_: object) -> None:
-    """Keep a line per second about nothing out of the logs; what goes wrong in a tick stays."""
+def _keep_logs_clean(logger: logging.Logger, **_: object) -> None:
+    """Keep secrets out of the logs, and a line per second about nothing; what goes wrong in a tick stays."""
     for handler in logger.handlers:
+        handler.setFormatter(_Scrubbed(handler.formatter))
         handler.addFilter(
             lambda record: record.levelno > logging.INFO or not str(record.getMessage()).startswith(f"Task {TICK}[")
         )

@@ -1,7 +1,7 @@
 """What the producer has to ask back-ends, in a process of its own: one JSON object on standard input, one on output.
 
-`python -m workers.ask log_in` takes `{"backends": [Backend, ...]}` and answers `{"problems": [line, ...]}`;
-`python -m workers.ask stop_jobs` takes `{"backends": [...], "jobs": {back-end: [job id, ...]}}` and answers likewise.
+`python -P -m workers.ask log_in` takes `{"backends": [Backend, ...]}` and answers `{"problems": [line, ...]}`;
+`python -P -m workers.ask stop_jobs` takes `{"backends": [...], "jobs": {back-end: [job id, ...]}}` and answers likewise.
 """
 
 from __future__ import annotations
@@ -26,42 +26,71 @@ _AT_ONCE = 8
 _GONE = (400, 404)
 
 
+_CANNOT = (OpenEoApiError, OpenEoApiPlainError, OpenEoClientException, requests.RequestException, ValueError, KeyError)
+"""What the client raises when a back-end does not do as it is asked."""
+
+_CANNOT_CONNECT = (*_CANNOT, LoginFailed)
+
+
 def log_in(backend: Backend) -> list[str]:
     """What is wrong with a back-end: it does not answer, is no openEO back-end, or refuses the credentials."""
-    return _told(backend, lambda connection: next(job_pages(connection), None) if backend.auth != "none" else None)
+    try:
+        connection = connect(backend)
+        if backend.auth != "none":
+            next(job_pages(connection), None)
+    except _CANNOT_CONNECT as error:
+        return [_told(backend, error)]
+    return []
 
 
 def stop_jobs(backend: Backend, job_ids: list[str]) -> list[str]:
     """Cancel jobs on a back-end; those that ended or are gone are left alone. Returns what went wrong."""
-    return _told(backend, partial(_stop, job_ids=job_ids))
-
-
-def _stop(connection: FleetConnection, job_ids: list[str]) -> None:
-    for job_id in job_ids:
-        try:
-            connection.job(job_id).stop()
-        except OpenEoApiError as error:
-            if error.http_status_code not in _GONE:
-                raise
-
-
-def _told(backend: Backend, act: Callable[[FleetConnection], object]) -> list[str]:
-    where = f"back-end {backend.name} ({backend.url})"
     try:
-        act(connect(backend))
-    except LoginFailed as error:
-        return [clean(str(error))]
-    except (requests.ConnectionError, requests.Timeout):
-        return [f"{where}: does not answer; check its url and your network"]
-    except OpenEoApiPlainError as error:
-        return [f"{where}: HTTP {error.http_status_code}, not an openEO answer; check its url"]
-    except (OpenEoApiError, OpenEoClientException, requests.RequestException, ValueError, KeyError) as error:
-        return [f"{where}: {clean(str(error))}"]
-    return []
+        connection = connect(backend)
+    except _CANNOT_CONNECT as error:
+        return [_told(backend, error)]
+    failed = [(job_id, error) for job_id in job_ids if (error := _stop(connection, job_id)) is not None]
+    if not failed:
+        return []
+    job_id, error = failed[0]
+    return [f"{len(failed)} of {len(job_ids)} jobs were not stopped, {job_id} first: {_told(backend, error)}"]
+
+
+def _stop(connection: FleetConnection, job_id: str) -> Exception | None:
+    """Cancel one job; what went wrong, if anything did."""
+    try:
+        connection.job(job_id).stop()
+    except _CANNOT as error:
+        gone = isinstance(error, OpenEoApiError) and error.http_status_code in _GONE
+        return None if gone else error
+    return None
+
+
+def _told(backend: Backend, error: Exception) -> str:
+    """What went wrong on a back-end, on one line."""
+    where = f"back-end {backend.name} ({backend.url})"
+    if isinstance(error, LoginFailed):
+        return _line(error)
+    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+        return f"{where}: does not answer; check its url and your network"
+    if isinstance(error, OpenEoApiPlainError):
+        return f"{where}: HTTP {error.http_status_code}, not an openEO answer; check its url"
+    return f"{where}: {_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(clean(str(error)).split()) or type(error).__name__
 
 
 def main() -> None:
-    """Answer the question that the command line names."""
+    """Answer the question that the command line names; whatever goes wrong is one line without secrets."""
+    try:
+        _answer()
+    except Exception as error:  # noqa: BLE001  (this process ends with it)
+        sys.exit(f"{type(error).__name__}: {_line(error)}")
+
+
+def _answer() -> None:
     question: dict[str, Any] = json.load(sys.stdin)
     backends = [Backend(**fields) for fields in question["backends"]]
     answers: dict[str, Callable[[Backend], list[str]]] = {

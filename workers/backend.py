@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
-from openeo.rest import OpenEoApiError, OpenEoClientException
+from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 from openeo.rest.connection import Connection, paginate
 
 from workers.failures import JobRefused, LoginFailed, ResultsIncomplete
+from workers.stac import aware
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from openeo.rest.job import BatchJob
@@ -33,6 +35,9 @@ LOG_ENTRIES = 20
 """Error log entries kept of a failed job."""
 
 _CHUNK_BYTES = 1 << 20
+_LINK_IS_OLD = (401, 403, 404, 410)
+"""What object stores answer to a signed link that expired; the next try gets a new one."""
+
 _JOB_EXISTS_CODES = frozenset({"JobLocked", "JobNotStartable"})
 
 
@@ -42,6 +47,8 @@ class Intent:
 
     marker: str
     """What the job's title has to carry."""
+    before: Callable[[], None]
+    """Called right before the job is asked for; records that it will be, or raises because another worker will."""
     sent: bool = False
     """Whether a job was asked for."""
     job_id: str = ""
@@ -61,7 +68,29 @@ class FleetConnection(Connection):
         self._login_lock = threading.Lock()
         retry = {"total": 2, "backoff_factor": 0.3, "status_forcelist": [502, 503, 504], "allowed_methods": ["GET"]}
         retry |= {"respect_retry_after_header": False, "raise_on_status": False}
+        self._metadata: dict[str, Any] = {}
+        self._wait = threading.local()
         super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=retry)
+        self.session.hooks["response"].append(self._note_retry_after)
+
+    def _note_retry_after(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        text = response.headers.get("Retry-After", "")
+        self._wait.seconds = float(text) if text.isdigit() else None
+
+    def request(self, method: str, path: str, *arguments: Any, **options: Any) -> requests.Response:
+        """Send a request; an error knows how long the back-end asked to wait (`retry_after`, seconds or None)."""
+        try:
+            response: requests.Response = super().request(method, path, *arguments, **options)
+        except (OpenEoApiError, OpenEoApiPlainError) as error:
+            vars(error)["retry_after"] = getattr(self._wait, "seconds", None)
+            raise
+        return response
+
+    def collection_metadata(self, name: str) -> Any:
+        """The metadata of a collection, asked for once: every tile's `load_collection` wants it."""
+        if name not in self._metadata:
+            self._metadata[name] = super().collection_metadata(name)
+        return self._metadata[name]
 
     def log_in(self) -> None:
         """Authenticate as the back-end's settings and the environment say.
@@ -77,7 +106,7 @@ class FleetConnection(Connection):
         user, secret = (backend.secret(name) for name in names)
         try:
             if backend.auth == "basic":
-                self.authenticate_basic(user, secret)
+                self.authenticate_basic(user, secret if user is None else secret or "")
             elif user and secret:
                 self.authenticate_oidc_client_credentials(user, secret, provider_id=backend.provider_id)
             else:
@@ -106,15 +135,17 @@ class FleetConnection(Connection):
             return super().create_job(process_graph, title=title, **options)
         if intent.sent:
             raise JobRefused("start_job created more than one job; a tile has one job at a time")
-        intent.sent = True
         job = super().create_job(process_graph, title=f"{title or 'openeo-fleet'} {intent.marker}", **options)
         intent.job_id = job.job_id
         return job
 
     def post(self, path: str, json: dict[str, Any] | None = None, **options: Any) -> requests.Response:
-        """POST; notices when the user's function starts the job by itself."""
-        response = super().post(path, json=json, **options)
+        """POST; records that a tile's job is asked for, and notices when the user's function starts it by itself."""
         intent = _intent.get()
+        if intent is not None and path == "/jobs":
+            intent.before()
+            intent.sent = True
+        response = super().post(path, json=json, **options)
         if intent is not None and intent.job_id and path.endswith(f"/jobs/{intent.job_id}/results"):
             intent.started = True
         return response
@@ -148,20 +179,25 @@ def find_job(connection: Connection, marker: str, since: float) -> str | None:
     oldest = datetime.fromtimestamp(since, UTC) - CLOCK_SKEW
     for jobs in job_pages(connection):
         for job in jobs:
-            if marker in (job.get("title") or ""):
+            if marker in (job.get("title") or "") and created_at(job) >= oldest:
                 return str(job["id"])
-        if jobs and all(created_at(job) < oldest for job in jobs):
+        if ends_before(jobs, oldest):
             return None
     return None
+
+
+def ends_before(jobs: list[dict[str, Any]], moment: datetime) -> bool:
+    """Whether a page of jobs, newest first, ends before `moment`: then all that follow are older, too."""
+    times = [created_at(job) for job in jobs]
+    return bool(times) and times[-1] < moment and times == sorted(times, reverse=True)
 
 
 def created_at(job: dict[str, Any]) -> datetime:
     """When a listed job was created; the end of time where the back-end does not say."""
     try:
-        created = datetime.fromisoformat(job["created"])
+        return aware(job["created"])
     except (KeyError, TypeError, ValueError):
         return datetime.max.replace(tzinfo=UTC)
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 def start(connection: Connection, job_id: str) -> None:
@@ -171,6 +207,14 @@ def start(connection: Connection, job_id: str) -> None:
     except OpenEoApiError as error:
         if error.code not in _JOB_EXISTS_CODES:
             raise
+
+
+def stop_quietly(connection: Connection, job_id: str, *, remove: bool) -> None:
+    """Stop a job that is not wanted any more, and `remove` one that no tile knows; what stands in the way is left."""
+    job = connection.job(job_id)
+    for end in (job.stop, job.delete) if remove else (job.stop,):
+        with suppress(OpenEoApiError, OpenEoClientException, requests.RequestException):
+            end()
 
 
 def error_logs(connection: Connection, job_id: str) -> str:
@@ -219,12 +263,12 @@ def _interval(document: dict[str, Any]) -> tuple[datetime, datetime] | None:
     end_text = intervals[0][1] or properties.get("end_datetime")
     if not start_text or not end_text:
         return None
-    return _moment(start_text), _moment(end_text)
+    return aware(start_text), aware(end_text)
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _same_origin(one: str, other: str) -> bool:
+    first, second = urlsplit(one), urlsplit(other)
+    return (first.scheme, first.hostname, first.port) == (second.scheme, second.hostname, second.port)
 
 
 def download(connection: Connection, asset: Asset, target: Path) -> None:
@@ -233,7 +277,14 @@ def download(connection: Connection, asset: Asset, target: Path) -> None:
     Raises:
         ResultsIncomplete: fewer bytes came than were announced.
     """
-    with connection.get(asset.href, stream=True) as response, target.open("wb") as file:
+    auth = connection.auth if _same_origin(connection.root_url, asset.href) else None
+    try:
+        response = connection.get(asset.href, stream=True, auth=auth)
+    except OpenEoApiPlainError as error:
+        if error.http_status_code in _LINK_IS_OLD:
+            raise ResultsIncomplete(f"asset {asset.name}: HTTP {error.http_status_code}, its link is too old") from error
+        raise
+    with response, target.open("wb") as file:
         announced = response.headers.get("Content-Length")
         for chunk in response.iter_content(_CHUNK_BYTES):
             file.write(chunk)

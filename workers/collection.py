@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from workers.stac import PROJECTION, STAC_VERSION, item_id, rfc3339
+from workers.stac import PROJECTION, STAC_VERSION, aware, item_id, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
 LIMIT = 100
 """Most values of one summary: more of them are no summary."""
@@ -52,7 +52,7 @@ class Digest:
         """Take in an item."""
         properties = item["properties"]
         start, end = (
-            _time(properties.get(name) or properties["datetime"]) for name in ("start_datetime", "end_datetime")
+            aware(properties.get(name) or properties["datetime"]) for name in ("start_datetime", "end_datetime")
         )
         west, south, east, north = _flat(item["bbox"]) if item.get("bbox") else (180.0, 90.0, -180.0, -90.0)
         assets = {key: _common_asset(asset) for key, asset in item["assets"].items()}
@@ -150,11 +150,6 @@ def catalog_document(info: CollectionInfo | None, name: str, children: Iterable[
 
 def _link(rel: str, href: str, title: str = "") -> dict[str, Any]:
     return {"rel": rel, "href": href, "type": "application/json"} | ({"title": title} if title else {})
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 from campaign import table as tables
 from campaign.errors import FleetError
 from campaign.spec import Backend, Hooks, load_hooks
-from campaign.store import CHUNK, CampaignMeta, TileStore
+from campaign.store import CHUNK, TileStore
 from workers.backend import FleetConnection, connect
+from workers.failures import LoginFailed
 from workers.limits import Limits
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from campaign.meta import CampaignMeta
     from campaign.settings import Settings
     from campaign.tile import Tile
 
 _CHUNKS_KEPT = 8
+_SECONDS_REFUSED = 30.0
 
 
 class Context:
@@ -31,6 +35,7 @@ class Context:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
         self.limits = Limits(self.store, settings.lease)
         self._connections: dict[Backend, FleetConnection] = {}
+        self._refusals: dict[Backend, tuple[float, LoginFailed]] = {}
         self._hooks: dict[tuple[str, str], Hooks] = {}
         self._lock = threading.Lock()
         self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -52,7 +57,7 @@ class Context:
         version = (meta.path, meta.sha256)
         with self._lock:
             if version not in self._hooks:
-                self._hooks[version] = load_hooks(Path(meta.path))
+                self._hooks[version] = load_hooks(Path(meta.path), meta.source)
             return self._hooks[version]
 
     def backend(self, name: str) -> Backend:
@@ -66,8 +71,19 @@ class Context:
             connecting = self._connecting[name]
         with connecting:  # one thread logs in, the others wait for it
             if backend not in self._connections:
-                self._connections[backend] = connect(backend)
+                self._connections[backend] = self._connect(backend)
             return self._connections[backend]
+
+    def _connect(self, backend: Backend) -> FleetConnection:
+        """Log in; a refusal is remembered for a while, for back-ends lock out those who keep asking."""
+        until, refusal = self._refusals.get(backend, (0.0, None))
+        if refusal is not None and time.monotonic() < until:
+            raise LoginFailed(str(refusal))
+        try:
+            return connect(backend)
+        except LoginFailed as error:
+            self._refusals[backend] = (time.monotonic() + _SECONDS_REFUSED, error)
+            raise
 
     def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:
         """The tile's row of the user's table, with the columns that the openEO client's job manager adds.
@@ -80,6 +96,16 @@ class Context:
         row["backend_name"] = tile.backend
         row["status"] = tile.status.value
         return row
+
+    def geometry(self, meta: CampaignMeta, tile: Tile) -> dict[str, Any] | None:
+        """The tile's geometry as GeoJSON in EPSG:4326, None where the table has none."""
+        chunk: Any = self._chunk(meta.name, meta.digest, tile.order // CHUNK)
+        if getattr(chunk, "active_geometry_name", None) is None:
+            return None
+        position = tile.order % CHUNK
+        geometries = chunk.geometry.iloc[position : position + 1]
+        geometry = (geometries.to_crs(4326) if geometries.crs else geometries).iloc[0]
+        return None if geometry is None or geometry.is_empty else dict(geometry.__geo_interface__)
 
     def _read_chunk(self, campaign: str, digest: str, number: int) -> pd.DataFrame:
         del digest  # part of the cache's key: another table, other rows

@@ -13,6 +13,7 @@ import urllib3.exceptions
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError
 
 from campaign.errors import FleetError
+from campaign.secrets import scrub
 
 
 class ErrorClass(StrEnum):
@@ -20,6 +21,8 @@ class ErrorClass(StrEnum):
 
     TRANSIENT = "transient"
     """Nobody: the same again after a while."""
+    OUTAGE = "outage"
+    """Nobody: the back-end does not answer; after some times in a row it is paused, longer and longer."""
     CAPACITY = "capacity"
     """Nobody: the back-end wants fewer requests or jobs; it is paused for a while."""
     AUTH = "auth"
@@ -31,7 +34,9 @@ class ErrorClass(StrEnum):
     JOB = "job"
     """The back-end's job failed: another attempt, up to the campaign's `max_attempts`."""
     USER_CODE = "user_code"
-    """The user: a function of the campaign file raised."""
+    """The user: a function of the campaign file raised, or asked the back-end for what it does not have."""
+    UNEXPECTED = "unexpected"
+    """Whoever reads the traceback: a bug, ours or a library's, or a file that ends its worker."""
 
 
 class LoginFailed(FleetError):
@@ -40,6 +45,10 @@ class LoginFailed(FleetError):
 
 class JobRefused(FleetError):
     """The user's `start_job` asked for what a tile cannot have."""
+
+
+class UserCodeRaised(FleetError):
+    """A function of the campaign file raised; the cause is what it raised."""
 
 
 class ResultsIncomplete(FleetError):
@@ -74,6 +83,8 @@ CODES: dict[str, ErrorClass] = {
     "CredentialsInvalid": ErrorClass.AUTH,
     "NoDataAvailable": ErrorClass.DATA,
     "ResultLinkExpired": ErrorClass.TRANSIENT,
+    "JobNotFinished": ErrorClass.TRANSIENT,
+    "JobNotFound": ErrorClass.JOB,
 }
 """openEO error codes."""
 
@@ -84,9 +95,11 @@ STATUSES: dict[int, ErrorClass] = {
     410: ErrorClass.TRANSIENT,
     425: ErrorClass.TRANSIENT,
     429: ErrorClass.CAPACITY,
+    502: ErrorClass.OUTAGE,
     503: ErrorClass.CAPACITY,
+    504: ErrorClass.OUTAGE,
 }
-"""HTTP statuses, where the code says nothing; other 5xx are transient."""
+"""HTTP statuses, where the code says nothing; other 5xx are transient, other 4xx the user's or transient."""
 
 EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (LoginFailed, ErrorClass.AUTH),
@@ -94,13 +107,10 @@ EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (ResultsIncomplete, ErrorClass.TRANSIENT),
     (UnreadableResult, ErrorClass.TRANSIENT),  # another download often is good
     (NoResults, ErrorClass.DATA),
-    (requests.ConnectionError, ErrorClass.TRANSIENT),
-    (requests.Timeout, ErrorClass.TRANSIENT),
-    (requests.exceptions.RetryError, ErrorClass.TRANSIENT),
-    (requests.exceptions.ChunkedEncodingError, ErrorClass.TRANSIENT),
+    (requests.exceptions.ConnectTimeout, ErrorClass.OUTAGE),
+    (requests.RequestException, ErrorClass.TRANSIENT),
     (urllib3.exceptions.HTTPError, ErrorClass.TRANSIENT),
-    (ConnectionError, ErrorClass.TRANSIENT),
-    (TimeoutError, ErrorClass.TRANSIENT),
+    (OSError, ErrorClass.TRANSIENT),  # a full disk, a network share that is away
 )
 
 LOG_PATTERNS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
@@ -108,23 +118,35 @@ LOG_PATTERNS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
 )
 """What the error logs of a failed job say."""
 
-_SECRET = re.compile(r"(bearer\s+|password=|client_secret=|token=|//[^/\s:@]+:)[^\s&@'\"]+", re.IGNORECASE)
+_NO_CONNECTION = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
+"""What urllib3 calls a server that is not there, inside a ConnectionError of requests."""
+
 _MAX_MESSAGE = 2000
 
 
 def classify(error: BaseException) -> Failure:
     """The class of an exception, with a message that holds no secret."""
+    if isinstance(error, UserCodeRaised) and error.__cause__ is not None:
+        cause = error.__cause__
+        return _known(cause, ErrorClass.USER_CODE) or Failure(ErrorClass.USER_CODE, _traceback(cause))
+    return _known(error, ErrorClass.TRANSIENT) or Failure(ErrorClass.UNEXPECTED, _traceback(error))
+
+
+def _known(error: BaseException, other_4xx: ErrorClass) -> Failure | None:
+    """The class of what networks, back-ends and we ourselves raise on purpose."""
     if isinstance(error, (OpenEoApiError, OpenEoApiPlainError)):
         status = error.http_status_code or 0
-        default = ErrorClass.TRANSIENT if status >= requests.codes.server_error else ErrorClass.USER_CODE
+        default = ErrorClass.TRANSIENT if status >= requests.codes.server_error else other_4xx
         found = CODES.get(getattr(error, "code", ""), STATUSES.get(status, default))
-        return Failure(found, clean(str(error)))
-    for kind, found in EXCEPTIONS:
-        if isinstance(error, kind):
-            return Failure(found, clean(f"{type(error).__name__}: {error}"))
-    if isinstance(error, FleetError):
-        return Failure(ErrorClass.USER_CODE, clean(str(error)))
-    return Failure(ErrorClass.USER_CODE, clean("".join(traceback.format_exception(error))))
+        return Failure(found, clean(str(error)), getattr(error, "retry_after", None))
+    message = clean(f"{type(error).__name__}: {error}")
+    if isinstance(error, requests.ConnectionError) and any(word in str(error) for word in _NO_CONNECTION):
+        return Failure(ErrorClass.OUTAGE, message)
+    return next((Failure(found, message) for kind, found in EXCEPTIONS if isinstance(error, kind)), None)
+
+
+def _traceback(error: BaseException) -> str:
+    return clean("".join(traceback.format_exception(error)))
 
 
 def classify_job(logs: str) -> Failure:
@@ -138,7 +160,7 @@ def classify_job(logs: str) -> Failure:
 
 def clean(text: str) -> str:
     """`text` without secrets and not too long; the end of a traceback says more than its beginning."""
-    text = _SECRET.sub(r"\1***", text.strip())
+    text = scrub(text.strip())
     return text if len(text) <= _MAX_MESSAGE else "... " + text[-_MAX_MESSAGE:]
 
 

@@ -19,9 +19,15 @@ TILES_PER_SECOND = 1000
 
 def finalize(context: Context, campaign: str) -> None:
     """Build collection and shards from the items that are there, and remember how many tiles they stand for."""
-    published = context.store.counts(campaign).get(TileStatus.PUBLISHED, 0)
-    catalog(context.meta(campaign)).finalize()
-    context.store.put_catalog_state(campaign, published=published)
+    store = context.store
+    published = store.counts(campaign).get(TileStatus.PUBLISHED, 0)
+    try:
+        catalog(context.meta(campaign)).finalize()
+    except OSError as error:
+        errors = store.catalog_state(campaign)["errors"] + 1
+        store.put_catalog_state(campaign, errors=errors, error=f"the catalog cannot be written: {error}")
+        raise
+    store.put_catalog_state(campaign, published=published, errors=0, error="")
 
 
 def is_stale(context: Context, campaign: str) -> bool:

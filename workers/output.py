@@ -7,13 +7,15 @@ import os
 import re
 import unicodedata
 from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from campaign.store import CampaignMeta
+    from campaign.meta import CampaignMeta
     from campaign.tile import Tile
 
 _PART = ".part-"
@@ -21,17 +23,40 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_NAME = 120
 
 
+@dataclass(frozen=True)
+class ResultFile:
+    """Where one asset goes, and the id of its item."""
+
+    path: Path
+    item_id: str
+
+
 class TileFolder:
     """The folder of one tile: `<output>/<campaign>/<tile>/`, with its assets and one STAC item beside each."""
 
     def __init__(self, meta: CampaignMeta, tile: Tile) -> None:
         self.path = Path(meta.output) / tile.campaign / tile.id
+        self._tile = tile
 
-    def asset(self, name: str) -> Path:
-        """Where the asset that the back-end calls `name` goes; never outside the folder."""
-        plain = unicodedata.normalize("NFKD", name.replace("\\", "/").rsplit("/", 1)[-1])
-        plain = plain.encode("ascii", "ignore").decode()
-        return self.path / (_UNSAFE.sub("_", plain).lstrip(".")[-_MAX_NAME:] or "asset")
+    def files(self, names: Sequence[str]) -> list[ResultFile]:
+        """Where the assets that a back-end calls `names` go: never outside the folder, each to a place of its own."""
+        plain = [_plain(name) for name in names]
+        paths = [
+            safe if plain.count(safe) == 1 else f"{_digest(name)}-{safe}"
+            for name, safe in zip(names, plain, strict=True)
+        ]
+        stems = [Path(path).stem.replace(".", "_") for path in paths]
+        return [
+            ResultFile(
+                self.path / path, f"{self._tile.id}.{stem if stems.count(stem) == 1 else path.replace('.', '_')}"
+            )
+            for path, stem in zip(paths, stems, strict=True)
+        ]
+
+    def sweep(self) -> None:
+        """Remove what workers that were killed left half-written."""
+        for part in self.path.glob(f"{_PART}*"):
+            part.unlink(missing_ok=True)
 
     def item(self, item_id: str) -> Path:
         """Where the STAC item `item_id` goes."""
@@ -41,7 +66,7 @@ class TileFolder:
     def writing(self, target: Path) -> Iterator[Path]:
         """A temporary path beside `target`, with its suffix, that takes its place when the block ends well, or is gone."""
         self.path.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{_PART}{target.name}")
+        part = target.with_name(f"{_PART}{self._tile.holder[:8]}-{target.name}")
         try:
             yield part
             with part.open("rb") as file:
@@ -63,3 +88,13 @@ class TileFolder:
             if "://" not in asset["href"]:
                 asset["href"] = str((self.path / asset["href"]).resolve())
         return item
+
+
+def _plain(name: str) -> str:
+    """The last part of an asset's name, in plain letters, neither hidden nor too long."""
+    last = unicodedata.normalize("NFKD", name.replace("\\", "/").rsplit("/", 1)[-1])
+    return _UNSAFE.sub("_", last.encode("ascii", "ignore").decode())[-_MAX_NAME:].lstrip(".") or "asset"
+
+
+def _digest(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:8]

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
@@ -14,19 +15,26 @@ from workers.items import JobInfo, build_item, item_id
 from workers.limits import LOST_AFTER
 from workers.output import TileFolder
 from workers.schemas import validate_item
+from workers.stac import aware
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workers.backend import Asset, FleetConnection
     from workers.context import Context
+    from workers.output import ResultFile
 
 
 def postprocess(context: Context, tile: Tile) -> list[Message]:
     """Download the results of the tile's job, make an item of each file, move both to their final place."""
-    held = context.store.claim(tile, context.limits.lease)
-    with context.limits.holding(held):
+    if recover.put_off_while_paused(context, tile):
+        return []
+    held = recover.claim(context, tile, Step.POSTPROCESS)
+    with context.limits.leases.tile(held):
         try:
             changes = _deliver(context, held)
+        except (TransitionLost, StoreUnavailable):
+            raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
             recover.step_failed(context, held, Step.POSTPROCESS, classify(error))
             return []
@@ -44,29 +52,33 @@ def _deliver(context: Context, tile: Tile) -> dict[str, Any]:
         raise NoResults(f"job {tile.job_id} finished without any results")
     meta = context.meta(tile.campaign)
     folder = TileFolder(meta, tile)
+    folder.sweep()
     row = context.row(meta, tile)
-    info = _job_info(context, tile, job)
-    interval = found.interval or _row_interval(row) or _job_interval(job)
-    ids = []
-    for asset in found.assets:
-        target = folder.asset(asset.name)
-        with folder.writing(target) as part:
-            backend.download(connection, asset, part)
-            item = build_item(
-                part,
-                item_id=item_id(f"{tile.id}_{target.stem}"),
-                collection=tile.campaign,
-                asset_key="data",
-                href=target.name,
-                interval=interval,
-                job=info,
-                geometry=_geometry(row),
-                properties={"fleet:tile": tile.id, "fleet:backend": tile.backend},
-            )
-            validate_item(item)
-        folder.write_item(item)
-        ids.append(item["id"])
+    common = {
+        "collection": tile.campaign,
+        "asset_key": "data",
+        "interval": found.interval or _row_interval(row) or _job_interval(job),
+        "job": (info := _job_info(context, tile, job)),
+        "geometry": context.geometry(meta, tile),
+        "properties": {"fleet:tile": tile.id, "fleet:backend": tile.backend},
+    }
+    files = folder.files([asset.name for asset in found.assets])
+    ids = [
+        _deliver_asset(connection, asset, folder, file, common) for asset, file in zip(found.assets, files, strict=True)
+    ]
     return {"items": ",".join(ids), "costs": info.costs, "usage": json.dumps(info.usage) if info.usage else ""}
+
+
+def _deliver_asset(
+    connection: FleetConnection, asset: Asset, folder: TileFolder, file: ResultFile, common: dict[str, Any]
+) -> str:
+    """Download one asset, make its item and move both into place; returns the item's id."""
+    with folder.writing(file.path) as part:
+        backend.download(connection, asset, part)
+        item = build_item(part, item_id=item_id(file.item_id), href=file.path.name, **common)
+        validate_item(item)
+    folder.write_item(item)
+    return str(item["id"])
 
 
 def _job_info(context: Context, tile: Tile, job: dict[str, Any]) -> JobInfo:
@@ -84,10 +96,9 @@ def _job_info(context: Context, tile: Tile, job: dict[str, Any]) -> JobInfo:
 def _row_interval(row: pd.Series[Any]) -> tuple[datetime, datetime] | None:
     """The interval that the table asks for, in the columns that the users' tables have."""
     try:
-        start, end = (datetime.fromisoformat(str(row[name])) for name in ("start_date", "end_date"))
+        return aware(str(row["start_date"])), aware(str(row["end_date"]))
     except (KeyError, ValueError):
         return None
-    return _aware(start), _aware(end)
 
 
 def _job_interval(job: dict[str, Any]) -> tuple[datetime, datetime]:
@@ -95,12 +106,3 @@ def _job_interval(job: dict[str, Any]) -> tuple[datetime, datetime]:
     created = backend.created_at(job)
     moment = min(created, datetime.now(UTC))
     return moment, moment
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _geometry(row: pd.Series[Any]) -> dict[str, Any] | None:
-    geometry = row.get("geometry")
-    return None if geometry is None else dict(geometry.__geo_interface__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.spec import Publish
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import recover
@@ -15,19 +16,21 @@ from workers.static_catalog import ITEMS_PER_SHARD, StaticCatalog
 
 if TYPE_CHECKING:
     from campaign.message import Message
-    from campaign.store import CampaignMeta
+    from campaign.meta import CampaignMeta
     from workers.context import Context
 
 
 def publish(context: Context, tile: Tile) -> list[Message]:
     """Put the tile's items into the catalog; the same again changes nothing."""
-    held = context.store.claim(tile, context.limits.lease)
-    with context.limits.holding(held):
+    held = recover.claim(context, tile, Step.PUBLISH)
+    with context.limits.leases.tile(held):
         try:
             meta = context.meta(held.campaign)
             folder = TileFolder(meta, held)
             for item_id in held.items.split(","):
                 catalog(meta).put(folder.read_item(item_id), held.order // ITEMS_PER_SHARD)
+        except (TransitionLost, StoreUnavailable):
+            raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
             recover.step_failed(context, held, Step.PUBLISH, classify(error))
             return []

@@ -16,15 +16,41 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 8
-"""How often one step is tried for transient failures before the tile fails: about ten minutes."""
+"""How often a worker takes hold of a tile for one step in vain before the tile fails: about six minutes of waits."""
 
 PAUSES = {ErrorClass.CAPACITY: 10.0, ErrorClass.AUTH: 60.0, ErrorClass.PAYMENT: 600.0}
 """Seconds a back-end is paused when it does not say for how long."""
 
+_FINAL = frozenset({ErrorClass.DATA, ErrorClass.USER_CODE, ErrorClass.UNEXPECTED})
+"""Classes of a failed job for which another one would fail as well."""
+
 
 def backoff(tries: int) -> float:
-    """Seconds to wait after `tries` failures in a row: doubling from 1, at most 300, spread by a half."""
+    """Seconds to wait after `tries` failures in a row: doubling from 2, at most 300, spread by a half."""
     return min(300.0, 2.0**tries) * random.uniform(0.5, 1.0)  # noqa: S311  (not a secret)
+
+
+def claim(context: Context, tile: Tile, step: Step, **words: Any) -> Tile:
+    """Take hold of `tile` for `step`; one that ended its workers too often fails here.
+
+    Raises:
+        TransitionLost: somebody holds it, it moved on, or it failed now.
+        NoRoom: with `room="take"`: it waits.
+    """
+    held = context.store.claim(tile, context.limits.leases.seconds, **words)
+    if held.tries > MAX_TRIES:
+        fail(context, held, step, Failure(ErrorClass.UNEXPECTED, f"{step} ended its worker {MAX_TRIES} times"))
+        raise TransitionLost(f"{tile.key}: {step} ended its worker too often, it failed")
+    return held
+
+
+def put_off_while_paused(context: Context, tile: Tile) -> bool:
+    """Whether the tile's back-end is paused; the tile is due again when the pause ends, and nothing is asked for it."""
+    starting = tile.status not in {TileStatus.FINISHED, TileStatus.POSTPROCESSED}
+    seconds = context.limits.paused_for(tile.backend, starting=starting) if tile.backend else 0.0
+    if seconds and tile.status is not TileStatus.NOT_STARTED:
+        context.store.transition(tile.evolve(holder=""), tile.status, due=seconds + random.uniform(0, 2))  # noqa: S311
+    return bool(seconds)
 
 
 def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, sure: bool = True) -> None:
@@ -41,67 +67,52 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
     log.warning("%s: %s failed (%s): %s", tile.key, step, failure.error_class, failure.message, extra={"action": step})
     try:
         if failure.error_class in PAUSES:
-            _put_off(context, tile, failure, sure=sure)
+            seconds = failure.retry_after or PAUSES[failure.error_class]
+            context.limits.pause(tile.backend, seconds, f"{failure.error_class}: {failure.message}")
+            _again(context, tile, failure, seconds, sure=sure, counts=False)
+        elif failure.error_class is ErrorClass.OUTAGE:
+            seconds = context.limits.outage(tile.backend, f"outage: {failure.message}") or backoff(1)
+            _again(context, tile, failure, seconds, sure=sure, counts=False)
+        elif failure.error_class is ErrorClass.JOB and tile.status is TileStatus.CREATED:
+            job_failed(context, tile, failure)
         elif failure.error_class is ErrorClass.TRANSIENT and tile.tries < MAX_TRIES:
-            _try_again(context, tile, failure, sure=sure)
+            _again(context, tile, failure, backoff(tile.tries), sure=sure, counts=True)
         else:
             fail(context, tile, step, failure)
     except TransitionLost as lost:
         log.info("%s", lost)
 
 
-def _put_off(context: Context, tile: Tile, failure: Failure, *, sure: bool) -> None:
-    """Pause the back-end for everybody; the tile loses nothing."""
-    seconds = failure.retry_after or PAUSES[failure.error_class]
-    context.limits.pause(tile.backend, seconds, f"{failure.error_class}: {failure.message}")
+def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: bool, counts: bool) -> None:  # noqa: PLR0913
+    """The same again in `due` seconds; it `counts` as a try unless the back-end as a whole is to blame."""
+    changes = failure_fields(failure) | {"tries": tile.tries if counts else max(0, tile.tries - 1)}
     if tile.status is TileStatus.SUBMITTING and sure:
-        _back_to_waiting(context, tile, failure, due=None)
+        requeue(context, tile, due=due, attempt=tile.attempt - 1, **changes)
     else:
-        _stay(context, tile, failure, due=seconds)
-
-
-def _try_again(context: Context, tile: Tile, failure: Failure, *, sure: bool) -> None:
-    due = backoff(tile.tries)
-    if tile.status is TileStatus.SUBMITTING and sure:
-        _back_to_waiting(context, tile, failure, due=due)
-    else:
-        _stay(context, tile, failure, due=due)
-
-
-def _stay(context: Context, tile: Tile, failure: Failure, due: float) -> None:
-    context.store.transition(tile, tile.status, due=due, tries=tile.tries + 1, **failure_fields(failure))
-
-
-def _back_to_waiting(context: Context, tile: Tile, failure: Failure, due: float | None) -> None:
-    """No job was made: give the slot and the attempt's number back; wait for room, or for `due` seconds first."""
-    tries = tile.tries + (due is not None)
-    changes = failure_fields(failure) | {"tries": tries, "attempt": tile.attempt - 1}
-    requeue(context, tile, due=due, **changes)
+        context.store.transition(tile, tile.status, due=due, **changes)
 
 
 def requeue(context: Context, tile: Tile, *, due: float | None = None, **changes: Any) -> Tile:
     """Send a tile back to the start of its life, to wait for room at once or in `due` seconds."""
-    changes |= {"job_id": "", "backend": tile.backend if tile.pinned else ""}
+    changes |= {"job_id": "", "sent_at": 0.0, "backend": tile.backend if tile.pinned else ""}
     candidates = [tile.backend] if tile.pinned else context.meta(tile.campaign).backends
     room = "wait" if due is None else "free"
     return context.store.transition(tile, TileStatus.NOT_STARTED, due=due, room=room, backends=candidates, **changes)
 
 
-def fail(context: Context, tile: Tile, step: Step, failure: Failure) -> None:
+def fail(context: Context, tile: Tile, step: Step, failure: Failure, **changes: Any) -> Tile:
     """The tile's life ends here, with the reason."""
-    context.store.record_failure(tile, {"step": step.value, **failure_fields(failure)})
+    changes |= {"failed_step": step.value, **failure_fields(failure)}
     room = "free" if tile.status in HOLDS_SLOT else "keep"
-    context.store.transition(tile, TileStatus.FAILED, room=room, failed_step=step.value, **failure_fields(failure))
+    entry = {"step": step.value, **failure_fields(failure)}
+    return context.store.transition(tile, TileStatus.FAILED, room=room, failure=entry, **changes)
 
 
-def job_failed(context: Context, tile: Tile, failure: Failure) -> None:
+def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None) -> Tile:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
     attempts = context.meta(tile.campaign).max_attempts
-    if (
-        failure.error_class in {ErrorClass.DATA, ErrorClass.USER_CODE}
-        or tile.attempt - tile.attempts_before >= attempts
-    ):
-        fail(context, tile, Step.TRACK, failure)
-        return
-    context.store.record_failure(tile, {"step": Step.TRACK.value, **failure_fields(failure)})
-    requeue(context, tile, **failure_fields(failure))
+    spent = tile.spent + (costs or 0.0)
+    if failure.error_class in _FINAL or tile.attempt - tile.attempts_before >= attempts:
+        return fail(context, tile, Step.TRACK, failure, costs=costs)
+    entry = {"step": Step.TRACK.value, "costs": costs, **failure_fields(failure)}
+    return requeue(context, tile, failure=entry, spent=spent, tries=0, **failure_fields(failure))

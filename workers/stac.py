@@ -55,6 +55,16 @@ def jsonable(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
+def aware(time: str | datetime) -> datetime:
+    """A time, or the text of one in ISO 8601, with its zone; a naive one is UTC.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    time = datetime.fromisoformat(time) if isinstance(time, str) else time
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 def rfc3339(time: datetime) -> str:
     """`time` in UTC as STAC writes it; a naive one is UTC."""
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return aware(time).astimezone(UTC).isoformat().replace("+00:00", "Z")

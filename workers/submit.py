@@ -6,16 +6,20 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from campaign.errors import NoRoom, TransitionLost
+from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import ErrorClass, JobRefused, classify
+from workers.failures import ErrorClass, JobRefused, UserCodeRaised, classify
 
 if TYPE_CHECKING:
+    from campaign.meta import CampaignMeta
     from workers.context import Context
 
 log = logging.getLogger(__name__)
+
+SETTLED_AFTER = 30.0
+"""Seconds after which a job that was asked for without an answer, and is not in the list, never came into being."""
 
 _REFUSED = range(400, 500)
 
@@ -26,111 +30,168 @@ def submit(context: Context, tile: Tile) -> list[Message]:
     Returns:
         Messages for the tiles that got the room this one gave back.
     """
+    if recover.put_off_while_paused(context, tile):
+        return []
     try:
         held = _claim(context, tile)
     except NoRoom:
         return []
-    with context.limits.holding(held):
-        going_on = _start(context, held) if held.status is TileStatus.CREATED else _create(context, held, tile)
-    if going_on:
-        context.limits.track_in(held.backend, 0)
+    with context.limits.leases.tile(held):
+        started = _start(context, held) if held.status is TileStatus.CREATED else _create(context, held)
+    if started:
+        context.limits.track_soon(held.backend, context.backend(held.backend).poll_interval)
         return []
     return [message for woken in context.limits.wake(held.backend) if (message := tile_message(woken))]
 
 
 def _claim(context: Context, tile: Tile) -> Tile:
     """Take hold of the tile; a new attempt takes room and is recorded before anything is sent."""
-    store, lease = context.store, context.limits.lease
     if tile.status is not TileStatus.NOT_STARTED:
-        return store.claim(tile, lease)
-    candidates = [tile.backend] if tile.pinned else context.meta(tile.campaign).backends
-    return store.claim(
+        return recover.claim(context, tile, Step.SUBMIT)
+    fresh = {"submitted_at": context.store.now(), "sent_at": 0.0, "finished_at": 0.0, "costs": None, "usage": ""}
+    return recover.claim(
+        context,
         tile,
-        lease,
-        TileStatus.SUBMITTING,
+        Step.SUBMIT,
+        to=TileStatus.SUBMITTING,
         room="take",
-        backends=candidates,
+        backends=[tile.backend] if tile.pinned else context.meta(tile.campaign).backends,
         attempt=tile.attempt + 1,
-        submitted_at=store.now(),
         job_id="",
-        costs=None,
-        usage="",
+        **fresh,
     )
 
 
-def _create(context: Context, tile: Tile, found: Tile) -> bool:
-    """Have the user's function create the job, or find the one that an earlier worker created for this attempt.
+def _create(context: Context, tile: Tile) -> bool:
+    """Have the user's function create the job, or find the one that was created for this attempt before.
 
     Returns:
-        Whether the tile has a job now and keeps its room.
+        Whether the job is started.
     """
-    intent = backend.Intent(tile.marker)
+    meta = context.meta(tile.campaign)
+    holding = _Holding(context, tile)
+    intent = backend.Intent(tile.marker(meta.run), holding.before_sending)
     try:
         connection = context.connection(tile.backend)
-        if found.status is TileStatus.SUBMITTING:
-            intent.job_id = backend.find_job(connection, tile.marker, tile.submitted_at) or ""
+        if tile.sent_at:
+            intent.job_id = backend.find_job(connection, intent.marker, tile.submitted_at) or ""
+            if not intent.job_id and _may_appear_yet(context, tile):
+                return False
         if not intent.job_id:
-            _start_job(context, tile, connection, intent)
+            _start_job(context, meta, tile, connection, intent)
+    except (TransitionLost, StoreUnavailable):
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever user code raises is the tile's failure, not ours)
-        return _not_created(context, tile, intent, error)
+        return _not_created(context, holding.tile, intent, error)
     if not intent.job_id:
-        context.store.transition(tile, TileStatus.SKIPPED, room="free")
+        context.store.transition(holding.tile, TileStatus.SKIPPED, room="free", tries=0)
         return False
-    created = _record(context, tile, connection, intent.job_id)
+    created = _record(context, holding.tile, connection, intent.job_id)
     return _queued(context, created) if intent.started else _start(context, created)
 
 
-def _start_job(context: Context, tile: Tile, connection: backend.FleetConnection, intent: backend.Intent) -> None:
-    """Call the user's `start_job` as MultiBackendJobManager does; `intent` knows the job, or that there is none."""
-    meta = context.meta(tile.campaign)
-    start_job = context.hooks(meta).start_job
-    with backend.submitting(intent):
-        job = start_job(
-            row=context.row(meta, tile),
-            connection_provider=context.connection,
-            connection=connection,
-            provider=tile.backend,
+class _Holding:
+    """The tile as this worker holds it, before and after it has recorded that it asks for a job."""
+
+    def __init__(self, context: Context, tile: Tile) -> None:
+        self.tile = tile
+        self._context = context
+
+    def before_sending(self) -> None:
+        """Record that a job is asked for now.
+
+        Raises:
+            TransitionLost: another worker took the tile over: this one must not ask.
+        """
+        store, lease = self._context.store, self._context.limits.leases.seconds
+        self.tile = store.transition(
+            self.tile, self.tile.status, holder=self.tile.holder, due=lease, sent_at=store.now()
         )
+
+
+def _may_appear_yet(context: Context, tile: Tile) -> bool:
+    """Whether a job that was asked for, but is not in the list, may still come into being; then the tile waits."""
+    left = tile.sent_at + SETTLED_AFTER - context.store.now()
+    if left <= 0:
+        return False
+    context.store.transition(tile, tile.status, due=min(left, 10.0), tries=tile.tries - 1)
+    return True
+
+
+def _start_job(
+    context: Context, meta: CampaignMeta, tile: Tile, connection: backend.FleetConnection, intent: backend.Intent
+) -> None:
+    """Call the user's `start_job` as MultiBackendJobManager does; `intent` knows the job, or that there is none.
+
+    Raises:
+        UserCodeRaised: it raised, or ended the process.
+        JobRefused: what it returned is not the job that it created.
+    """
+    start_job, row = context.hooks(meta).start_job, context.row(meta, tile)
+    try:
+        with backend.submitting(intent):
+            job = start_job(
+                row=row,
+                connection_provider=context.connection,
+                connection=connection,
+                provider=tile.backend,
+            )
+    except FleetError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserCodeRaised(f"start_job raised {type(error).__name__}") from error
     if job is not None and not hasattr(job, "job_id"):
         raise JobRefused(f"start_job returned {type(job).__name__}; it has to return a job (create_job) or None")
-    if bool(job) != bool(intent.job_id) or (job is not None and job.job_id != intent.job_id):
+    if (job.job_id if job else "") != intent.job_id or (job and job.connection is not connection):
         raise JobRefused("start_job has to return the one job that it created on the connection given, or None")
 
 
 def _not_created(context: Context, tile: Tile, intent: backend.Intent, error: BaseException) -> bool:
-    """Nobody knows of a job, or it is known but what came after it went wrong."""
+    """Nobody knows of a job, or it is known but what came after it went wrong; the job is never started here."""
     failure = classify(error)
     if intent.job_id:
-        known = context.store.transition(tile, TileStatus.CREATED, holder=tile.holder, due=0, job_id=intent.job_id)
+        known = _record(context, tile, context.connection(tile.backend), intent.job_id)
         recover.step_failed(context, known, Step.SUBMIT, failure, sure=False)
-        return failure.error_class is not ErrorClass.USER_CODE
-    refused = getattr(error, "http_status_code", 0) in _REFUSED
+        return False
+    refused = getattr(error.__cause__ or error, "http_status_code", 0) in _REFUSED
     if intent.sent and not refused and failure.error_class is ErrorClass.USER_CODE:
         failure = replace(failure, error_class=ErrorClass.TRANSIENT)
-    recover.step_failed(context, tile, Step.SUBMIT, failure, sure=refused or not intent.sent)
+    recover.step_failed(context, tile, Step.SUBMIT, failure, sure=refused if intent.sent else not tile.sent_at)
     return False
 
 
 def _record(context: Context, tile: Tile, connection: backend.FleetConnection, job_id: str) -> Tile:
-    """Record the job before anything else is done with it; a job that came too late is removed, unstarted."""
-    lease = context.limits.lease
+    """Record the job before anything else is done with it; one that came too late for its tile is removed."""
+    lease = context.limits.leases.seconds
     try:
         return context.store.transition(tile, TileStatus.CREATED, holder=tile.holder, due=lease, job_id=job_id, tries=0)
     except TransitionLost:
-        log.warning("%s: job %s came too late and is deleted", tile.key, job_id, extra={"action": Step.SUBMIT})
-        connection.job(job_id).delete()
+        now = context.store.get(tile.campaign, tile.id)
+        if now is None or now.job_id != job_id:
+            log.warning("%s: job %s came too late and is removed", tile.key, job_id, extra={"action": Step.SUBMIT})
+            backend.stop_quietly(connection, job_id, remove=True)
         raise
 
 
 def _start(context: Context, tile: Tile) -> bool:
     try:
         backend.start(context.connection(tile.backend), tile.job_id)
-    except Exception as error:  # noqa: BLE001  (see _create)
+    except Exception as error:
+        if isinstance(error, (TransitionLost, StoreUnavailable)):
+            raise
         recover.step_failed(context, tile, Step.SUBMIT, classify(error), sure=False)
-        return True
+        return False
     return _queued(context, tile)
 
 
 def _queued(context: Context, tile: Tile) -> bool:
-    context.store.transition(tile, TileStatus.QUEUED, started_at=context.store.now(), **NO_FAILURE)
+    """Record that the job is started; one whose tile was canceled meanwhile is stopped."""
+    context.limits.answered(tile.backend)
+    try:
+        context.store.transition(tile, TileStatus.QUEUED, started_at=context.store.now(), **NO_FAILURE)
+    except TransitionLost:
+        now = context.store.get(tile.campaign, tile.id)
+        if now is not None and now.status is TileStatus.CANCELED:
+            backend.stop_quietly(context.connection(tile.backend), tile.job_id, remove=False)
+        raise
     return True

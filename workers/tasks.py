@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+_making = threading.Lock()
+
+
 @cache
-def context() -> Context:
-    """This process's surroundings, made on the first task: after a pool has forked."""
+def _context() -> Context:
     return Context(Settings())
+
+
+def context() -> Context:
+    """This process's surroundings, made on the first task: after a pool has forked, once for all its threads."""
+    with _making:
+        return _context()
 
 
 @app.task(name=Step.SUBMIT)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from campaign.message import Message, finalize_message, tile_message, track_message
 from workers.finalize import is_stale
-from workers.limits import not_yet_claimed
 from workers.track import TRACKED
 
 if TYPE_CHECKING:
@@ -18,8 +17,11 @@ TRACK_LOST_AFTER = 30.0
 
 def tick(context: Context) -> list[Message]:
     """Messages about everything that is due now."""
+    context.store.tick()
     messages: list[Message | None] = []
     for backend in context.store.backend_names():
+        if context.limits.paused_for(backend, starting=False):
+            continue
         messages += [tile_message(tile) for tile in context.limits.wake(backend)]
         if context.limits.track_due(backend, TRACK_LOST_AFTER):
             tracked = [tile for tile in context.limits.on_backend(backend) if tile.status in TRACKED]
@@ -32,9 +34,6 @@ def tick(context: Context) -> list[Message]:
 def _overdue(context: Context) -> list[Message | None]:
     """Messages about tiles whose lease or wait has ended, or whose message was lost while its queue ran empty."""
     overdue = context.limits.overdue()
-    busy = {step: context.store.queue_length(step) > 0 for step in {tile.next_step for tile in overdue} if step}
-    return [
-        tile_message(tile)
-        for tile in overdue
-        if tile.next_step and not (not_yet_claimed(tile) and busy[tile.next_step])
-    ]
+    steps = {tile.next_step for tile, _ in overdue if tile.next_step}
+    busy = {step for step in steps if context.store.queue_length(step)}
+    return [tile_message(tile) for tile, was_held in overdue if was_held or tile.tries or tile.next_step not in busy]

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from openeo.rest import OpenEoApiError
+import requests
+from openeo.rest import OpenEoApiError, OpenEoClientException
 
-from campaign.errors import TransitionLost
+from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
 from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
 from workers import backend, recover
@@ -32,6 +33,9 @@ MAX_PAGES = 5
 SLOWEST = 6.0
 """How much longer than the back-end's `poll_interval` the wait between two looks grows while nothing moves."""
 
+NOT_STARTED_AFTER = 60.0
+"""Seconds after which a job that was started, and that the back-end still lists as created, is started again."""
+
 _DESCRIBED_AT_ONCE = 8
 _NOT_FOUND = 404
 _JOB_STATUSES: Mapping[str, TileStatus] = {
@@ -49,13 +53,12 @@ def track(context: Context, name: str) -> list[Message]:
         Messages for the tiles that moved on, and for those that got the room they gave back.
     """
     with context.limits.tracking(name) as mine:
-        if not mine:
+        if not mine or context.limits.paused_for(name, starting=False):
             return []
         tiles = _tracked(context, name)
         moved = _look(context, name, tiles) if tiles else []
-        settings = context.backend(name)
         quiet = context.limits.quiet_for(name, moved=bool(moved))
-        context.limits.track_in(name, settings.poll_interval * min(SLOWEST, 1.2**quiet))
+        context.limits.track_in(name, context.backend(name).poll_interval * min(SLOWEST, 1.2**quiet))
     woken = context.limits.wake(name)
     return [message for tile in (*moved, *woken) if (message := tile_message(tile)) and message.task != Step.TRACK]
 
@@ -74,16 +77,26 @@ def _tracked(context: Context, name: str) -> dict[str, Tile]:
 def _look(context: Context, name: str, tiles: dict[str, Tile]) -> list[Tile]:
     try:
         jobs = _jobs(context, name, tiles)
+    except StoreUnavailable:
+        raise
     except Exception as error:  # noqa: BLE001  (the back-end's trouble must not end the tracker)
-        failure = classify(error)
-        log.warning("%s: %s", name, failure.message, extra={"action": Step.TRACK})
-        if failure.error_class in recover.PAUSES:
-            seconds = recover.PAUSES[failure.error_class]
-            context.limits.pause(name, seconds, f"{failure.error_class}: {failure.message}")
+        _trouble(context, name, classify(error))
         return []
+    context.limits.answered(name)
     with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
         moved = pool.map(partial(_move, context), [tiles[job_id] for job_id in jobs], jobs.values())
         return [tile for tile in moved if tile is not None]
+
+
+def _trouble(context: Context, name: str, failure: Failure) -> None:
+    """Tell the user, and leave the back-end alone for a while where it asks for that or does not answer."""
+    log.warning("%s: %s", name, failure.message, extra={"action": Step.TRACK})
+    context.limits.trouble(name, failure.message)
+    if failure.error_class in recover.PAUSES:
+        seconds = failure.retry_after or recover.PAUSES[failure.error_class]
+        context.limits.pause(name, seconds, f"{failure.error_class}: {failure.message}")
+    elif failure.error_class is ErrorClass.OUTAGE:
+        context.limits.outage(name, f"outage: {failure.message}")
 
 
 def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, dict[str, Any]]:
@@ -93,8 +106,7 @@ def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, d
     found: dict[str, dict[str, Any]] = {}
     for number, page in enumerate(backend.job_pages(connection), start=1):
         found |= {job["id"]: job for job in page if job.get("id") in tiles}
-        past = bool(page) and backend.created_at(page[-1]) < oldest
-        if len(found) == len(tiles) or past or number == MAX_PAGES:
+        if len(found) == len(tiles) or backend.ends_before(page, oldest) or number == MAX_PAGES:
             break
     missing = [job_id for job_id in tiles if job_id not in found]
     with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
@@ -102,12 +114,13 @@ def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, d
 
 
 def _describe(connection: backend.FleetConnection, job_id: str) -> dict[str, Any]:
+    """One job; `missing` where the back-end does not know it, no status where it does not say: the rest goes on."""
     try:
         return dict(connection.job(job_id).describe())
     except OpenEoApiError as error:
-        if error.http_status_code == _NOT_FOUND:
-            return {"status": "missing"}
-        raise
+        return {"status": "missing"} if error.http_status_code == _NOT_FOUND else {}
+    except (OpenEoClientException, requests.RequestException):
+        return {}
 
 
 def _move(context: Context, tile: Tile, job: dict[str, Any]) -> Tile | None:
@@ -115,21 +128,29 @@ def _move(context: Context, tile: Tile, job: dict[str, Any]) -> Tile | None:
     status = str(job.get("status"))
     try:
         if status == "error":
-            logs = backend.error_logs(context.connection(tile.backend), tile.job_id)
-            recover.job_failed(context, tile, classify_job(logs))
-        elif status == "canceled":
-            context.store.transition(tile, TileStatus.CANCELED, room="free", error="canceled on the back-end")
-        elif status == "missing":
+            return _job_failed(context, tile)
+        if status == "canceled":
+            return context.store.transition(tile, TileStatus.CANCELED, room="free", error="canceled on the back-end")
+        if status == "missing":
             gone = Failure(ErrorClass.JOB, f"job {tile.job_id} is not on the back-end any more")
-            recover.job_failed(context, tile, gone)
-        elif _JOB_STATUSES.get(status, tile.status) is not tile.status:
+            return recover.job_failed(context, tile, gone)
+        if status == "created" and context.store.now() - tile.since > NOT_STARTED_AFTER:
+            backend.start(context.connection(tile.backend), tile.job_id)
+        if _JOB_STATUSES.get(status, tile.status) is not tile.status:
             return _follow(context, tile, _JOB_STATUSES[status])
-        else:
-            return None
     except TransitionLost as lost:
         log.info("%s", lost)
-        return None
-    return tile.evolve(status=TileStatus.FAILED)
+    except (OpenEoApiError, OpenEoClientException, requests.RequestException) as error:
+        log.warning("%s: %s", tile.key, classify(error).message, extra={"action": Step.TRACK})
+    return None
+
+
+def _job_failed(context: Context, tile: Tile) -> Tile:
+    """Another attempt or the end of the tile, by what the job's logs say; what it cost is kept."""
+    connection = context.connection(tile.backend)
+    logs = backend.error_logs(connection, tile.job_id)
+    costs = _describe(connection, tile.job_id).get("costs")
+    return recover.job_failed(context, tile, classify_job(logs), None if costs is None else float(costs))
 
 
 def _follow(context: Context, tile: Tile, status: TileStatus) -> Tile:
