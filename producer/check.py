@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campaign import table as tables
-from campaign.errors import InvalidInput
+from campaign.errors import FleetError, InvalidInput
 from producer.ask import log_in_problems
 from producer.enqueue import output_folder, read_table, tiles_of
+from producer.progress import at_rest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
 
     from campaign.spec import CampaignFile
+    from campaign.store import TileStore
+
+_SECONDS_TO_ANSWER = 30.0
+"""How long a campaign that only goes on waits for its back-ends."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,37 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Ch
     """
     found, table = _table_problems(file)
     problems = [f"{file.path.name}: {problem}" for problem in found]
-    problems += _output_problems(output_folder(file, workdir))
+    problems += _output_problems(file, workdir)
     if ask_backends:
         problems += log_in_problems(file.backends)
     return Checked(tuple(problems), table)
+
+
+def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Callable[[str], None]) -> pd.DataFrame:
+    """Check a campaign that is to be enqueued; returns its table.
+
+    What is wrong with a back-end stops a new campaign. One that is there already goes on where it can: `warn` is told.
+    At its end back-ends are not asked at all.
+
+    Raises:
+        InvalidInput: something is wrong; all of it is told.
+    """
+    known = store.campaign(file.campaign.name)
+    checked = check(file, workdir, ask_backends=known is None)
+    checked.refuse()
+    if known is not None and not at_rest(store, known.name, store.counts(known.name)):
+        for line in _backend_problems(file):
+            warn(line)
+    if checked.table is None:
+        raise InvalidInput(f"{file.path}: has no table")
+    return checked.table
+
+
+def _backend_problems(file: CampaignFile) -> list[str]:
+    try:
+        return log_in_problems(file.backends, _SECONDS_TO_ANSWER)
+    except FleetError as error:
+        return [str(error)]
 
 
 def _table_problems(file: CampaignFile) -> tuple[list[str], pd.DataFrame | None]:
@@ -65,8 +98,12 @@ def _table_problems(file: CampaignFile) -> tuple[list[str], pd.DataFrame | None]
     return list(dict.fromkeys(problems)), table
 
 
-def _output_problems(folder: Path) -> list[str]:
-    """Whether files can be made in `folder`; what is made for the test is removed again."""
+def _output_problems(file: CampaignFile, workdir: Path) -> list[str]:
+    """Whether files can be made in the output folder; what is made for the test is removed again."""
+    try:
+        folder = output_folder(file, workdir)
+    except InvalidInput as error:
+        return [f"{file.path.name}: {error}"]
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         return [f"output {folder}: {existing} is not a folder"]

@@ -5,49 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from campaign.errors import FleetError, InvalidInput
-from campaign.tile import TileStatus
+from campaign.errors import InvalidInput
+from campaign.tile import Step, TileStatus
+from producer.command import EXIT_STOPPED, Group, backend_option, console, load, settings_for, warn, workdir_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from campaign.settings import Settings
-    from campaign.spec import CampaignFile
-
-EXIT_FAILED_TILES = 1
-EXIT_WRONG_INPUT = 2
-EXIT_STOPPED = 130
+    from campaign.meta import CampaignMeta
+    from campaign.store import TileStore
 
 
-class _Commands(click.Group):
-    """A group whose commands end with one clear line per problem, never with a traceback for what a user can mend."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except FleetError as error:
-            for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
-            ctx.exit(EXIT_WRONG_INPUT if isinstance(error, InvalidInput) else 3)
-
-
-def workdir_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--workdir DIR`."""
-    text = "Folder for all that is written; default: FLEET_WORKDIR, else here."
-    return click.option("--workdir", type=click.Path(file_okay=False, path_type=Path), help=text)(command)
-
-
-def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--backend NAME=URL`."""
-    text = "Use the back-end NAME at URL instead."
-    return click.option("--backend", "urls", multiple=True, metavar="NAME=URL", help=text)(command)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="openeo-fleet")
 def main() -> None:
     """Run an openEO workflow over every tile of a grid."""
@@ -60,12 +31,13 @@ def main() -> None:
 @click.option("--flower/--no-flower", default=True, help="Whether Flower is started too.")
 def run(campaign: str, workdir: Path | None, urls: tuple[str, ...], *, flower: bool) -> None:
     """Run CAMPAIGN to its end on this machine; run again to resume."""
-    from producer import run as room  # noqa: PLC0415
+    from producer.run import Stopped  # noqa: PLC0415
+    from producer.run import run as run_campaign  # noqa: PLC0415
 
-    settings = _settings(workdir)
+    settings = settings_for(workdir)
     try:
-        sys.exit(room.run(_load(campaign, settings, urls), settings, _console(), flower=flower))
-    except room.Stopped as stopped:
+        sys.exit(run_campaign(load(campaign, settings, urls), settings, console(), flower=flower))
+    except Stopped as stopped:
         click.echo(f"stopped by {stopped}; the same command resumes the campaign", err=True)
         sys.exit(EXIT_STOPPED)
 
@@ -78,8 +50,8 @@ def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
     """Tell everything that is wrong with CAMPAIGN before anything is sent."""
     from producer.check import check as check_campaign  # noqa: PLC0415
 
-    settings = _settings(workdir)
-    file = _load(campaign, settings, urls)
+    settings = settings_for(workdir)
+    file = load(campaign, settings, urls)
     checked = check_campaign(file, settings.workdir)
     checked.refuse()
     backends = ", ".join(backend.name for backend in file.backends)
@@ -93,40 +65,52 @@ def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
 @backend_option
 def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
     """Put CAMPAIGN into the store and send its tiles to the workers."""
-    from producer.check import check as check_campaign  # noqa: PLC0415
+    from producer.check import check_before  # noqa: PLC0415
     from producer.enqueue import enqueue as enqueue_campaign  # noqa: PLC0415
     from producer.session import open_store  # noqa: PLC0415
 
-    settings = _settings(workdir)
-    file = _load(campaign, settings, urls)
-    checked = check_campaign(file, settings.workdir)
-    checked.refuse()
-    with open_store(settings, create=True) as (store, url):
-        done = enqueue_campaign(file, store, url, settings.workdir, checked.table)
+    settings = settings_for(workdir)
+    file = load(campaign, settings, urls)
+    with open_store(settings, create=True) as opened:
+        table = check_before(file, opened.store, settings.workdir, warn)
+        done = enqueue_campaign(file, opened.store, opened.url, settings.workdir, table)
     click.echo(f"{file.campaign.name}: {done.total} tiles, {done.new} new, {done.sent} tasks sent")
 
 
 @main.command()
 @click.argument("name", required=False)
 @workdir_option
-@click.option("--watch", is_flag=True, help="Show it until the campaign has ended.")
+@click.option("--watch", "follow", is_flag=True, help="Show it until the campaign has ended.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (a list of them without NAME).")
-def status(name: str | None, workdir: Path | None, *, watch: bool, as_json: bool) -> None:
+def status(name: str | None, workdir: Path | None, *, follow: bool, as_json: bool) -> None:
     """Tell how the campaign NAME, or each one, stands."""
     from producer import progress, report  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, _):
+    with open_store(settings_for(workdir)) as opened:
+        store = opened.store
         metas = [known_campaign(store, known) for known in ([name] if name else store.campaigns())]
-        if watch and metas:
-            progress.watch(store, metas[0], lambda: None, _console())
-        objects = [report.status(store, meta) for meta in metas]
+        if follow and len(metas) > 1:
+            raise InvalidInput(f"--watch shows one campaign: give a NAME, one of {', '.join(store.campaigns())}")
+        if follow and metas:
+            progress.watch(store, metas[0], opened.look_after, console(err=as_json))
         if as_json:
+            objects = [report.status(store, meta) for meta in metas]
             click.echo(json.dumps(objects[0] if name else objects, indent=2))
             return
         for meta in metas:
-            backends = [store.backend(backend) for backend in meta.backends]
-            _console().print(progress.render(meta, store.counts(meta.name), progress.Throughput(), backends))
+            _show(store, meta)
+
+
+def _show(store: TileStore, meta: CampaignMeta) -> None:
+    """One campaign on the terminal."""
+    from producer import progress, report  # noqa: PLC0415
+
+    counts = store.counts(meta.name)
+    backends = [store.backend(backend) for backend in meta.backends]
+    console().print(progress.render(meta, counts, progress.Throughput(), backends))
+    if advice := report.standing_still(store, counts):
+        click.echo(advice)
 
 
 @main.command()
@@ -141,12 +125,12 @@ def tiles(name: str, workdir: Path | None, wanted: str | None, tile_id: str | No
     from producer import report  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, _):
-        meta = known_campaign(store, name)
+    with open_store(settings_for(workdir)) as opened:
+        meta = known_campaign(opened.store, name)
         if tile_id:
-            click.echo(report.one_tile(store, meta, tile_id))
+            click.echo(report.one_tile(opened.store, meta, tile_id))
             return
-        for tile in store.tiles(name, TileStatus(wanted) if wanted else None):
+        for tile in opened.store.tiles(name, TileStatus(wanted) if wanted else None):
             fields = (tile.id, tile.status, str(tile.attempt), tile.backend, tile.job_id, report.last_line(tile.error))
             click.echo("\t".join(fields).rstrip())
 
@@ -156,15 +140,24 @@ def tiles(name: str, workdir: Path | None, wanted: str | None, tile_id: str | No
 @workdir_option
 @click.option("--status", "wanted", type=click.Choice(["failed", "canceled", "skipped"]), default="failed")
 @click.option("--id", "ids", multiple=True, help="Only these tiles.")
-def retry(name: str, workdir: Path | None, wanted: str, ids: tuple[str, ...]) -> None:
+@click.option(
+    "--from",
+    "step",
+    type=click.Choice([step.value for step in Step if step is not Step.TRACK]),
+    help="The step to go back to (submit: with a new job); default: the one that failed.",
+)
+def retry(name: str, workdir: Path | None, wanted: str, ids: tuple[str, ...], step: str | None) -> None:
     """Send failed tiles of the campaign NAME back to the step that failed."""
     from producer import control  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, url):
-        meta = known_campaign(store, name)
-        chosen = [tile for tile in store.tiles(name, TileStatus(wanted)) if not ids or tile.id in ids]
-        click.echo(f"{name}: {control.retry(store, url, meta, chosen)} tiles sent back; `run` or the workers go on")
+    with open_store(settings_for(workdir)) as opened:
+        meta = known_campaign(opened.store, name)
+        chosen = [tile for tile in opened.store.tiles(name, TileStatus(wanted)) if not ids or tile.id in ids]
+        sent = control.retry(opened.store, opened.url, meta, chosen, Step(step) if step else None)
+    click.echo(f"{name}: {sent} tiles sent back; `run` or the workers go on")
+    if left := len(chosen) - sent:
+        click.echo(f"{name}: {left} tiles stay as they are: they never came to that step, or somebody was faster")
 
 
 @main.command()
@@ -175,11 +168,11 @@ def cancel(name: str, workdir: Path | None) -> None:
     from producer import control  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, _):
-        canceled, problems = control.cancel(store, known_campaign(store, name))
+    with open_store(settings_for(workdir)) as opened:
+        canceled, problems = control.cancel(opened.store, known_campaign(opened.store, name))
     click.echo(f"{name}: {canceled} tiles canceled")
     for problem in problems:
-        click.echo(f"warning: jobs may still run there: {problem}", err=True)
+        warn(f"jobs may still run there: {problem}; `cancel` again tries again")
 
 
 @main.command()
@@ -189,12 +182,13 @@ def cancel(name: str, workdir: Path | None) -> None:
 def export(name: str, file: Path, workdir: Path | None) -> None:
     """Write the table of the campaign NAME with each tile's state to FILE (.csv, .parquet or .geojson)."""
     from campaign import table as tables  # noqa: PLC0415
+    from campaign.table.extent import with_geometry  # noqa: PLC0415
     from producer import report  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, _):
-        frame = report.table(store, known_campaign(store, name))
-    tables.export_table(frame, file)
+    with open_store(settings_for(workdir)) as opened:
+        frame = report.table(opened.store, known_campaign(opened.store, name))
+    tables.export_table(with_geometry(frame) if file.suffix.lower() == ".geojson" else frame, file)
     click.echo(f"{file}: {len(frame)} tiles")
 
 
@@ -204,14 +198,15 @@ def export(name: str, file: Path, workdir: Path | None) -> None:
 @workdir_option
 def status_map(name: str, file: Path | None, workdir: Path | None) -> None:
     """Draw the tiles of the campaign NAME by status into FILE (default: map.html beside the results)."""
+    from campaign.table.extent import with_geometry  # noqa: PLC0415
     from producer import report  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
     from producer.status_map import write_status_map  # noqa: PLC0415
 
-    with open_store(_settings(workdir)) as (store, _):
-        meta = known_campaign(store, name)
+    with open_store(settings_for(workdir)) as opened:
+        meta = known_campaign(opened.store, name)
         path = file or report.map_path(meta)
-        write_status_map(report.table(store, meta), path, meta.name)
+        write_status_map(with_geometry(report.table(opened.store, meta)), path, meta.name)
     click.echo(str(path))
 
 
@@ -221,7 +216,7 @@ def sandbox(arguments: tuple[str, ...]) -> None:
     """Run the local openEO back-end (its own options: sandbox --help)."""
     import subprocess  # noqa: PLC0415
 
-    sys.exit(subprocess.call([sys.executable, "-m", "sandbox", *arguments]))  # noqa: S603
+    sys.exit(subprocess.call([sys.executable, "-P", "-m", "sandbox", *arguments]))  # noqa: S603
 
 
 @main.command()
@@ -230,32 +225,7 @@ def demo(workdir: Path | None) -> None:
     """Run the Antwerp NDVI example on a sandbox of its own."""
     from producer.demo import demo as run_demo  # noqa: PLC0415
 
-    sys.exit(run_demo(_settings(workdir or Path("demo")), _console()))
-
-
-def _settings(workdir: Path | None) -> Settings:
-    from campaign.settings import read_settings  # noqa: PLC0415
-
-    return read_settings(workdir)
-
-
-def _load(campaign: str, settings: Settings, urls: tuple[str, ...]) -> CampaignFile:
-    from campaign.spec import load_campaign  # noqa: PLC0415
-    from producer.session import campaign_path  # noqa: PLC0415
-
-    overrides = {}
-    for option in urls:
-        name, equals, url = option.partition("=")
-        if not equals or not name or not url:
-            raise InvalidInput(f"--backend {option}: has to be NAME=URL")
-        overrides[name] = url
-    return load_campaign(campaign_path(campaign, settings), settings.backends, overrides)
-
-
-def _console() -> Any:
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console()
+    sys.exit(run_demo(settings_for(workdir or Path("demo")), console()))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from campaign.errors import TransitionLost
+from campaign.errors import FleetError, TransitionLost
 from campaign.message import tile_message
 from campaign.spec import Backend
 from campaign.tile import NEXT_STEP, NO_FAILURE, RETRY_FROM, Step, Tile, TileStatus
@@ -14,31 +14,58 @@ from producer.enqueue import send
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from campaign.store import CampaignMeta, TileStore
+    from campaign.meta import CampaignMeta
+    from campaign.store import TileStore
 
-RETRIABLE = (TileStatus.FAILED, TileStatus.CANCELED, TileStatus.SKIPPED)
-"""Statuses that a user can send a tile back from."""
-
-_WITH_JOB = frozenset({TileStatus.CREATED, TileStatus.QUEUED, TileStatus.RUNNING})
+STEPS = (Step.SUBMIT, Step.POSTPROCESS, Step.PUBLISH)
+"""Steps that a user can send a tile back to."""
 
 
-def retry(store: TileStore, redis_url: str, meta: CampaignMeta, tiles: Iterable[Tile]) -> int:
-    """Send tiles back to the step that failed, with all attempts before them; returns how many.
+def retry(store: TileStore, redis_url: str, meta: CampaignMeta, tiles: Iterable[Tile], step: Step | None = None) -> int:
+    """Send tiles back, with all attempts before them; returns how many.
 
     A tile whose job is good does not get a second one: it goes back to its results.
+
+    Args:
+        store: the fleet's.
+        redis_url: where its queues are.
+        meta: their campaign.
+        tiles: failed, canceled or skipped ones.
+        step: one of `STEPS`, where a tile that never came so far stays as it is; default: the step that failed.
     """
     again = []
     for tile in tiles:
+        status = _back_to(tile, step)
         try:
-            again.append(_retry(store, meta, tile))
+            again += [] if status is None else [_send_back(store, meta, tile, status)]
         except TransitionLost:
             continue
+    backends = {tile.backend for tile in again if tile.backend}
+    waiting = any(tile.status is TileStatus.NOT_STARTED and not tile.pinned for tile in again)
+    for name in backends.union(meta.backends if waiting else ()):
+        store.clear_pause(name)
     send(redis_url, store.namespace, [message for tile in again if (message := tile_message(tile))])
     return len(again)
 
 
-def _retry(store: TileStore, meta: CampaignMeta, tile: Tile) -> Tile:
-    status = RETRY_FROM[Step(tile.failed_step)] if tile.failed_step else TileStatus.NOT_STARTED
+def _back_to(tile: Tile, step: Step | None) -> TileStatus | None:
+    """The status that a tile goes back to for `step`, None if it has not what that takes."""
+    if step is None:
+        if tile.status is TileStatus.FAILED and tile.failed_step:
+            return RETRY_FROM[Step(tile.failed_step)]
+        done = tile.status is TileStatus.CANCELED and tile.job_id and tile.finished_at
+        return TileStatus.FINISHED if done else TileStatus.NOT_STARTED
+    status = RETRY_FROM[step]
+    has_results = bool(tile.job_id and tile.finished_at)
+    able = {
+        TileStatus.NOT_STARTED: True,
+        TileStatus.FINISHED: has_results and tile.status is not TileStatus.SKIPPED,
+        TileStatus.POSTPROCESSED: has_results and tile.status is TileStatus.FAILED and tile.failed_step == Step.PUBLISH,
+    }
+    return status if able[status] else None
+
+
+def _send_back(store: TileStore, meta: CampaignMeta, tile: Tile, status: TileStatus) -> Tile:
     if status is not TileStatus.NOT_STARTED:
         return store.transition(tile, status, anyone=True, due=0, **NO_FAILURE)
     candidates = [tile.backend] if tile.pinned else meta.backends
@@ -46,26 +73,35 @@ def _retry(store: TileStore, meta: CampaignMeta, tile: Tile) -> Tile:
         "job_id": "",
         "backend": tile.backend if tile.pinned else "",
         "attempts_before": tile.attempt,
+        "finished_at": 0.0,
     }
     return store.transition(tile, status, anyone=True, room="wait", backends=candidates, **fresh)
 
 
 def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
-    """Cancel all tiles that are not done, and their jobs on the back-ends.
+    """Cancel all tiles that are not done, and the jobs of all canceled tiles on the back-ends.
 
     Returns:
         How many tiles were canceled, and what went wrong on the back-ends, a line each.
     """
     canceled = 0
+    while moving := [tile for status in NEXT_STEP for tile in store.tiles(meta.name, status)]:
+        canceled += sum(_cancel(store, tile) for tile in moving)
     jobs: dict[str, list[str]] = {}
-    for status in NEXT_STEP:
-        for tile in store.tiles(meta.name, status):
-            try:
-                store.transition(tile, TileStatus.CANCELED, anyone=True, room="free")
-            except TransitionLost:
-                continue
-            canceled += 1
-            if tile.status in _WITH_JOB and tile.job_id:
-                jobs.setdefault(tile.backend, []).append(tile.job_id)
+    for tile in store.tiles(meta.name, TileStatus.CANCELED):
+        if tile.job_id and not tile.finished_at:
+            jobs.setdefault(tile.backend, []).append(tile.job_id)
     backends = [Backend.from_store(store.backend_settings(name)) for name in jobs]
-    return canceled, stop_jobs(backends, jobs) if jobs else []
+    try:
+        return canceled, stop_jobs(backends, jobs) if jobs else []
+    except FleetError as error:
+        return canceled, [str(error)]
+
+
+def _cancel(store: TileStore, tile: Tile) -> bool:
+    """Whether the tile is canceled now: not if a worker moved it meanwhile."""
+    try:
+        store.transition(tile, TileStatus.CANCELED, anyone=True, room="free")
+    except TransitionLost:
+        return False
+    return True

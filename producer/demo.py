@@ -55,7 +55,7 @@ def demo(settings: Settings, console: Console) -> int:
 
 
 def _sandbox(settings: Settings, ready: Path) -> Child:
-    command = [sys.executable, "-m", "sandbox", "--parallel", "2", "--client", f"{CLIENT}:{CLIENT}"]
+    command = [sys.executable, "-P", "-m", "sandbox", "--parallel", "2", "--client", f"{CLIENT}:{CLIENT}"]
     command += ["--data", str(settings.state_dir / "sandbox"), "--ready-file", str(ready)]
     return Child("sandbox", command, dict(os.environ), settings.state_dir / "logs" / "sandbox.log")
 

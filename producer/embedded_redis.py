@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from campaign.errors import InvalidInput, StoreUnavailable
-from producer.processes import die_with_parent
+from producer.processes import die_with_parent, last_line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,26 +87,53 @@ def exists(state_dir: Path) -> bool:
     return (state_dir / "redis").is_dir()
 
 
+class EmbeddedRedis:
+    """The embedded Redis of a working directory, started unless it runs already."""
+
+    def __init__(self, state_dir: Path, *, own: bool = False) -> None:
+        """Attach to it or start it.
+
+        Args:
+            state_dir: where its data are.
+            own: take the place of one that runs already, which may end with the command that started it; others that
+                use it find the new one at the same socket.
+
+        Raises:
+            InvalidInput: there is no redis-server.
+            StoreUnavailable: it does not start; says what its log says.
+        """
+        self.state_dir, self.own = state_dir, own
+        self.url, self.process = _attach_or_start(state_dir, own=own)
+
+    def look_after(self) -> None:
+        """Attach to it or start it again if it ended; its data are on disk.
+
+        Raises:
+            StoreUnavailable: it does not start again.
+        """
+        if (self.process is None or self.process.poll() is not None) and not running_url(self.state_dir):
+            self.url, self.process = _attach_or_start(self.state_dir, own=self.own)
+
+    def stop(self) -> None:
+        """End it if it was started here."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(_SECONDS_TO_START)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
 @contextmanager
 def embedded_redis(state_dir: Path, *, own: bool = False) -> Iterator[str]:
-    """The URL of the embedded Redis, started for the block unless it runs already.
-
-    Args:
-        state_dir: where its data are.
-        own: take the place of one that runs already, which may end with the command that started it; others that use
-            it find the new one at the same socket.
-
-    Raises:
-        InvalidInput: there is no redis-server.
-        StoreUnavailable: it does not start; says what its log says.
-    """
-    url, process = _attach_or_start(state_dir, own=own)
+    """The URL of the embedded Redis for the length of a block; see `EmbeddedRedis`."""
+    server = EmbeddedRedis(state_dir, own=own)
     try:
-        yield url
+        yield server.url
     finally:
-        if process is not None:
-            process.terminate()
-            process.wait(_SECONDS_TO_START)
+        server.stop()
 
 
 def _attach_or_start(state_dir: Path, *, own: bool) -> tuple[str, subprocess.Popen[bytes] | None]:
@@ -152,7 +180,7 @@ def _start(state_dir: Path, lock: int) -> subprocess.Popen[bytes]:
             stderr=log,
             pass_fds=[lock],
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  (no threads yet)
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  (it loads nothing and takes no lock)
         )
 
 
@@ -164,8 +192,8 @@ def _wait(process: subprocess.Popen[bytes], state_dir: Path) -> str:
         time.sleep(0.02)
     process.kill()
     log = state_dir / "redis" / "redis.log"
-    last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] if log.exists() else []
-    raise StoreUnavailable(f"the embedded Redis does not start: {' '.join(last) or 'it left no log'} (see {log})")
+    why = last_line_of(log) or "it left no log"
+    raise StoreUnavailable(f"the embedded Redis does not start: {why} (see {log})")
 
 
 def _quoted(path: Path) -> str:

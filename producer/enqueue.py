@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
 from campaign import table as tables
-from campaign.errors import FleetError, InvalidInput
+from campaign.errors import FleetError, InvalidInput, StoreUnavailable, TransitionLost
 from campaign.message import broker_options, tile_message
+from campaign.meta import CampaignMeta
 from campaign.settings import celery_url
-from campaign.store import CHUNK, CampaignMeta, TileStore
-from campaign.tile import NEXT_STEP, Step, Tile
+from campaign.store import CHUNK
+from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
+from producer.resume import refuse_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
     from campaign.message import Message
     from campaign.spec import CampaignFile
+    from campaign.store import TileStore
 
 _BATCH = 500
 
@@ -53,22 +60,25 @@ def enqueue(
         table: the campaign's table, if it was read already.
 
     Raises:
-        InvalidInput: the table is wrong, or another one than the campaign was enqueued with.
+        InvalidInput: the table is wrong; or the campaign that is there cannot go on with this file.
     """
     table = read_table(file) if table is None else table
     tiles = tiles_of(file, table)
-    digest = tables.digest(table)
     known = store.campaign(file.campaign.name)
-    if known is not None:
-        _refuse_other_table(store, file, known, tiles, digest)
+    meta = _meta(file, tiles, _digest(table, tiles), known, workdir)
+    refuse_changes(store, file, known, meta, tiles)
     for backend in file.backends:
         store.put_backend(backend.name, {name: value for name, value in backend.model_dump().items() if value})
-    store.put_table(file.campaign.name, tables.encode(table, CHUNK))
-    created_at = time.time() if known is None else known.created_at
-    store.put_campaign(_meta(file, len(tiles), digest, created_at, workdir))
-    new = store.add_tiles(tiles, [backend.name for backend in file.backends])
-    sent = send(redis_url, store.namespace, next_messages(store, file.campaign.name))
-    return Enqueued(len(tiles), new, sent)
+        store.clear_pause(backend.name)
+    if known is None:
+        store.put_table(meta.name, tables.encode(table, CHUNK))
+    store.put_campaign(meta)
+    store.put_catalog_state(meta.name, errors=0)
+    new = store.add_tiles(tiles, meta.backends)
+    if known is not None and set(known.backends) != set(meta.backends):
+        _wait_anew(store, meta)
+    sent = send(redis_url, store.namespace, next_messages(store, meta.name, waiting=new > 0))
+    return Enqueued(meta.total, new, sent)
 
 
 def read_table(file: CampaignFile) -> pd.DataFrame:
@@ -108,10 +118,18 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
     ]
 
 
-def next_messages(store: TileStore, campaign: str) -> Iterable[Message]:
-    """The message that moves each tile on, in the order of the table; one for all tiles tracked on a back-end."""
+def next_messages(store: TileStore, campaign: str, *, waiting: bool = True) -> Iterable[Message]:
+    """The message that moves each tile on, in the order of the table; one for all tiles tracked on a back-end.
+
+    Args:
+        store: the fleet's.
+        campaign: name of the campaign.
+        waiting: whether tiles that wait for room get one, too; without it the fleet's clock wakes them.
+    """
     tracked = set()
     for status, step in NEXT_STEP.items():
+        if status is TileStatus.NOT_STARTED and not waiting:
+            continue
         for tile in store.tiles(campaign, status):
             if step is Step.TRACK and tile.backend in tracked:
                 continue
@@ -121,7 +139,11 @@ def next_messages(store: TileStore, campaign: str) -> Iterable[Message]:
 
 
 def send(redis_url: str, namespace: str, messages: Iterable[Message]) -> int:
-    """Send messages to the workers, many in one round trip; returns how many."""
+    """Send messages to the workers, many in one round trip; returns how many.
+
+    Raises:
+        StoreUnavailable: Redis does not answer; the fleet's clock sees to what was not sent.
+    """
     app = Celery("openeo-fleet", broker=celery_url(redis_url), set_as_current=False)
     app.conf.update(
         broker_transport_options=broker_options(namespace),
@@ -131,43 +153,60 @@ def send(redis_url: str, namespace: str, messages: Iterable[Message]) -> int:
         task_ignore_result=True,
     )
     sent = 0
-    with app.producer_or_acquire() as producer, producer.batch(_BATCH):
-        for message in messages:
-            app.send_task(message.task, kwargs=dict(message.kwargs), producer=producer, **message.options())
-            sent += 1
-    app.close()
+    try:
+        with app.producer_or_acquire() as producer, producer.batch(_BATCH):
+            for message in messages:
+                app.send_task(message.task, kwargs=dict(message.kwargs), producer=producer, **message.options())
+                sent += 1
+    except (OperationalError, *app.connection_for_write().connection_errors) as error:
+        raise StoreUnavailable(f"Redis takes no messages: {error}") from error
+    finally:
+        app.close()
     return sent
 
 
-def _refuse_other_table(
-    store: TileStore, file: CampaignFile, known: CampaignMeta, tiles: list[Tile], digest: str
-) -> None:
-    """A table that differs from the enqueued one would be ignored in silence: never."""
-    if known.digest == digest:
-        return
-    new = sum(tile is None for tile in store.get_many(known.name, [tile.id for tile in tiles]))
-    raise InvalidInput(
-        f"{file.path}: the table of campaign {known.name} is not the one it was enqueued with "
-        f"({known.total} tiles then, {len(tiles)} now, {new} of them new); give the campaign another name, "
-        "or restore the table"
-    )
+def _wait_anew(store: TileStore, meta: CampaignMeta) -> None:
+    """Have the tiles without a job wait for room on the back-ends that the campaign has now."""
+    for tile in store.tiles(meta.name, TileStatus.NOT_STARTED):
+        candidates = [tile.backend] if tile.pinned else meta.backends
+        try:
+            store.transition(tile, TileStatus.NOT_STARTED, room="wait", backends=candidates)
+        except TransitionLost:
+            continue
 
 
-def _meta(file: CampaignFile, total: int, digest: str, created_at: float, workdir: Path) -> CampaignMeta:
+def _digest(table: pd.DataFrame, tiles: list[Tile]) -> str:
+    """Of all that the tiles are made from: the table, their ids, and the back-ends they are pinned to."""
+    names = json.dumps([[tile.id, tile.backend] for tile in tiles])
+    return hashlib.sha256(f"{tables.digest(table)} {names}".encode()).hexdigest()
+
+
+def _meta(
+    file: CampaignFile, tiles: list[Tile], digest: str, known: CampaignMeta | None, workdir: Path
+) -> CampaignMeta:
     return CampaignMeta(
         name=file.campaign.name,
+        run=uuid.uuid4().hex[:8] if known is None else known.run,
         path=str(file.path),
+        source=file.source,
         sha256=file.sha256,
         urls={backend.name: backend.url for backend in file.backends},
         output=str(output_folder(file, workdir)),
         publish=file.campaign.publish.model_dump(exclude_none=True),
         max_attempts=file.campaign.max_attempts,
-        total=total,
+        total=len(tiles),
         digest=digest,
-        created_at=created_at,
+        created_at=time.time() if known is None else known.created_at,
     )
 
 
 def output_folder(file: CampaignFile, workdir: Path) -> Path:
-    """The folder of assets and catalog; a relative one is below the working directory."""
-    return (workdir / file.campaign.output.removeprefix("file://")).resolve()
+    """The folder of assets and catalog; a relative one is below the working directory.
+
+    Raises:
+        InvalidInput: it is somewhere else than on a disk.
+    """
+    output = file.campaign.output.removeprefix("file://")
+    if "://" in output:
+        raise InvalidInput(f"output {output}: has to be a folder; object stores are not supported")
+    return (workdir / output).resolve()

@@ -10,7 +10,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Self
+
+from campaign.errors import FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,17 +22,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
-_RESTART_AFTER = (0.5, 1.0, 2.0, 5.0, 15.0)
+_RESTART_AFTER = (0.5, 1.0, 2.0, 5.0)
 """Seconds before a process that ended by itself is started again, by how often it did."""
 
 _STEADY_AFTER = 60.0
 """Seconds a process has to run for its earlier ends to be forgotten."""
 
+_TAIL_BYTES = 8192
 
-def die_with_parent() -> None:
-    """In a new child: end with SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing happens)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+_ENDS = 5
+"""How often in a row a process may end within `_STEADY_AFTER`: more of the same will not help."""
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None  # a forked child must not load it
+
+
+def die_with_parent(parent: int) -> None:
+    """In a new child: end with SIGTERM when the parent ends, however it ends (Linux; elsewhere nothing happens).
+
+    Args:
+        parent: its process id, taken before the child was made: it may have ended since.
+    """
+    if _libc is None:
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @dataclass
@@ -40,6 +57,8 @@ class Child:
     command: Sequence[str]
     environment: Mapping[str, str]
     log_file: Path
+    needed: bool = True
+    """Whether the fleet stands still without it."""
     process: subprocess.Popen[bytes] | None = None
     ends: int = 0
     """How often it ended by itself lately."""
@@ -57,13 +76,18 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  (no locks are held while children start)
+                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  (it loads nothing and takes no lock)
             )
 
     @property
     def running(self) -> bool:
         """Whether it runs now."""
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return last_line_of(self.log_file) or "it left no log"
 
 
 class Processes:
@@ -92,17 +116,16 @@ class Processes:
         self.stop()
 
     def look_after(self) -> None:
-        """Start again what ended by itself, each time a little later."""
+        """Start again what ended by itself, each time a little later.
+
+        Raises:
+            FleetError: something that is needed ends again and again; says what its log says.
+        """
         for child in self.children:
-            if child.running:
-                if time.monotonic() - child.since > _STEADY_AFTER:
-                    child.ends = 0
-                continue
-            wait = _RESTART_AFTER[min(child.ends, len(_RESTART_AFTER) - 1)]
-            if time.monotonic() - child.since > wait:
-                child.ends += 1
-                log.warning("%s ended and is started again; see %s", child.name, child.log_file)
-                child.start()
+            if not child.running:
+                _start_again(child)
+            elif time.monotonic() - child.since > _STEADY_AFTER:
+                child.ends = 0
 
     def stop(self, grace: float = 20.0) -> None:
         """Ask all to finish what they do and end, and end those that are still there after `grace` seconds."""
@@ -115,6 +138,31 @@ class Processes:
         for child in running:
             if child.process is not None:
                 child.process.wait()
+
+
+def last_line_of(log_file: Path) -> str:
+    """The last line of a log that says anything; empty where there is none."""
+    if not log_file.exists():
+        return ""
+    with log_file.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")
+
+
+def _start_again(child: Child) -> None:
+    """Start a child that ended, once its time has come; a child that is not needed may stay away."""
+    if child.ends >= _ENDS - 1:
+        if child.needed:
+            raise FleetError(f"{child.name} ended {_ENDS} times in a row: {child.last_words} (see {child.log_file})")
+        if child.ends == _ENDS - 1:
+            child.ends += 1
+            log.warning("%s is left out: it ended %s times in a row; see %s", child.name, _ENDS, child.log_file)
+        return
+    if time.monotonic() - child.since > _RESTART_AFTER[child.ends]:
+        child.ends += 1
+        log.warning("%s ended and is started again; see %s", child.name, child.log_file)
+        child.start()
 
 
 def _signal(children: Sequence[Child], number: signal.Signals) -> None:

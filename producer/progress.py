@@ -1,4 +1,4 @@
-"""Progress of a campaign in the terminal: a bar of all statuses, throughput and time left; plain lines elsewhere."""
+"""A campaign in the terminal: a bar of all statuses, throughput and time left, back-ends; plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from campaign.errors import FleetError, StoreUnavailable
 from campaign.tile import TERMINAL, TileStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from campaign.store import BackendState, CampaignMeta, TileStore
+    from rich.console import Console
+
+    from campaign.meta import BackendState, CampaignMeta
+    from campaign.store import TileStore
 
 EVERY = 0.5
 """Seconds between two looks at the store."""
 
 LINE_EVERY = 5.0
 """Seconds between two lines where the output is not a terminal."""
+
+AUTH_FOR = 120.0
+"""Seconds after which credentials that no back-end takes do not seem to mend themselves."""
+
+_BETWEEN_PAUSES = 30.0
+
+RESTARTS = 5
+"""How often in a row an embedded Redis may fail to start."""
+
+CATALOG_ERRORS = 3
+"""How often in a row the catalog may fail to be brought up to date."""
 
 _WINDOW = 120.0
 """Seconds over which throughput is measured."""
@@ -85,38 +100,133 @@ def at_rest(store: TileStore, campaign: str, counts: Mapping[TileStatus, int]) -
     return not moving and int(store.catalog_state(campaign)["published"]) == published
 
 
+@dataclass(frozen=True)
+class Look:
+    """A campaign at one moment."""
+
+    counts: Mapping[TileStatus, int]
+    backends: list[BackendState]
+    error: str
+    """Why the catalog cannot be brought up to date; empty when it can."""
+    rests: bool
+
+
+@dataclass
+class Watch:
+    """What is seen of a campaign over time."""
+
+    store: TileStore
+    meta: CampaignMeta
+    say: Callable[[str], None]
+    """Takes a line about something that happened."""
+    throughput: Throughput = field(default_factory=Throughput)
+    told: set[str] = field(default_factory=set)
+    """What was said since all was well last."""
+    restarts: int = 0
+    """How often in a row `each_time` could not get Redis back."""
+    auth_since: float | None = None
+    """Since when every back-end refuses the credentials, on the clock of `time.monotonic`."""
+
+    def looks(self, each_time: Callable[[], None]) -> Iterator[Look]:
+        """One look after the other until the campaign rests, with `each_time` called between them."""
+        while True:
+            try:
+                look = self._look()
+            except StoreUnavailable as error:
+                self._tell(f"{error}; waiting for it")
+            else:
+                if look.error:
+                    self._tell(f"the catalog is not up to date: {look.error}")
+                else:
+                    self.told.clear()
+                yield look
+                if look.rests:
+                    return
+            self._look_after(each_time)
+            time.sleep(EVERY)
+
+    def _look(self) -> Look:
+        """The campaign now.
+
+        Raises:
+            FleetError: its catalog cannot be brought up to date.
+        """
+        store, meta = self.store, self.meta
+        counts = store.counts(meta.name)
+        catalog = store.catalog_state(meta.name)
+        error = str(catalog.get("error", "")) if catalog.get("errors") else ""
+        if error and catalog["errors"] >= CATALOG_ERRORS:
+            raise FleetError(f"the catalog of {meta.name} cannot be brought up to date: {error}")
+        self.throughput.add(time.monotonic(), done(counts))
+        backends = [store.backend(name) for name in meta.backends]
+        return Look(counts, backends, error, at_rest(store, meta.name, counts))
+
+    def _tell(self, line: str) -> None:
+        if line not in self.told:
+            self.say(line)
+        self.told.add(line)
+
+    def _look_after(self, each_time: Callable[[], None]) -> None:
+        try:
+            each_time()
+        except StoreUnavailable as error:
+            self.restarts += 1
+            if self.restarts >= RESTARTS:
+                raise
+            self._tell(str(error))
+        else:
+            self.restarts = 0
+
+    def advice(self, backends: list[BackendState]) -> str:
+        """What the user has to do for the campaign to go on; empty while there is nothing."""
+        now = time.monotonic()
+        if not backends or not all(_refuses(state) for state in backends):
+            self.auth_since = None
+            return ""
+        self.auth_since = self.auth_since or now
+        if now - self.auth_since < AUTH_FOR:
+            return ""
+        return "no back-end takes the credentials: stop with Ctrl-C, set the variables named above, run again"
+
+
+def _refuses(state: BackendState) -> bool:
+    """Whether a back-end takes no credentials; between two pauses it is tried again."""
+    return state.paused_reason.startswith("auth") and state.paused_until > time.time() - _BETWEEN_PAUSES
+
+
 def watch(store: TileStore, meta: CampaignMeta, each_time: Callable[[], None], console: Console) -> None:
-    """Show the campaign until it has ended, calling `each_time` at every look."""
-    throughput = Throughput()
+    """Show the campaign until it has ended, calling `each_time` at every look.
+
+    Raises:
+        FleetError: its catalog cannot be brought up to date, or `each_time` raised it.
+    """
+    seen = Watch(store, meta, lambda line: console.print(line, highlight=False, soft_wrap=True, markup=False))
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
-            for counts in _looks(store, meta, throughput, each_time):
-                backends = [store.backend(name) for name in meta.backends]
-                live.update(render(meta, counts, throughput, backends))
-        return
+        _on_terminal(seen, each_time, console)
+    else:
+        _as_lines(seen, each_time)
+
+
+def _on_terminal(seen: Watch, each_time: Callable[[], None], console: Console) -> None:
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        for look in seen.looks(each_time):
+            block = render(seen.meta, look.counts, seen.throughput, look.backends)
+            advice = seen.advice(look.backends)
+            live.update(Group(block, Text(advice, style="red3")) if advice else block)
+
+
+def _as_lines(seen: Watch, each_time: Callable[[], None]) -> None:
     last, last_line = 0.0, ""
-    for counts in _looks(store, meta, throughput, each_time):
-        line = plain(meta, counts, throughput)
+    for look in seen.looks(each_time):
+        line = plain(seen.meta, look.counts, seen.throughput, look.backends)
+        line = "; ".join(filter(None, [line, seen.advice(look.backends)]))
         if line != last_line and time.monotonic() - last >= LINE_EVERY:
-            console.print(line, highlight=False, soft_wrap=True)
+            seen.say(line)
             last, last_line = time.monotonic(), line
 
 
-def _looks(
-    store: TileStore, meta: CampaignMeta, throughput: Throughput, each_time: Callable[[], None]
-) -> Iterator[dict[TileStatus, int]]:
-    while True:
-        counts = store.counts(meta.name)
-        throughput.add(time.monotonic(), done(counts))
-        yield counts
-        if at_rest(store, meta.name, counts):
-            return
-        each_time()
-        time.sleep(EVERY)
-
-
 def render(
-    meta: CampaignMeta, counts: Mapping[TileStatus, int], throughput: Throughput, backends: list[BackendState]
+    meta: CampaignMeta, counts: Mapping[TileStatus, int], throughput: Throughput, backends: Sequence[BackendState]
 ) -> RenderableType:
     """The campaign as a block for the terminal."""
     table = Table.grid(padding=(0, 2))
@@ -125,7 +235,7 @@ def render(
     )
     rooms = [
         Text(f"{state.name}: {state.used}/{state.parallel_jobs} jobs", style="bold")
-        + Text(f"  paused: {state.paused_reason}" if state.paused else "", style="red3")
+        + Text(f"  {trouble(state)}" if trouble(state) else "", style="red3")
         for state in backends
     ]
     head = Text.assemble((meta.name, "bold"), f"  {done(counts)}/{meta.total} tiles  {_pace(counts, meta, throughput)}")
@@ -143,10 +253,23 @@ def bar(counts: Mapping[TileStatus, int], total: int, width: int = _BAR) -> Text
     return text
 
 
-def plain(meta: CampaignMeta, counts: Mapping[TileStatus, int], throughput: Throughput) -> str:
+def plain(
+    meta: CampaignMeta,
+    counts: Mapping[TileStatus, int],
+    throughput: Throughput,
+    backends: Sequence[BackendState] = (),
+) -> str:
     """The campaign on one line."""
     statuses = ", ".join(f"{counts[status]} {status}" for status in TileStatus if counts.get(status))
-    return f"{meta.name}: {done(counts)}/{meta.total} done ({statuses}) {_pace(counts, meta, throughput)}".rstrip()
+    line = f"{meta.name}: {done(counts)}/{meta.total} done ({statuses}) {_pace(counts, meta, throughput)}".rstrip()
+    return "; ".join([line, *(f"{state.name} {trouble(state)}" for state in backends if trouble(state))])
+
+
+def trouble(state: BackendState) -> str:
+    """Why a back-end is paused, or what went wrong there at the last look; empty when all is well."""
+    if state.paused:
+        return f"paused: {state.paused_reason}"
+    return f"trouble: {state.trouble}" if state.trouble else ""
 
 
 def _pace(counts: Mapping[TileStatus, int], meta: CampaignMeta, throughput: Throughput) -> str:

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from campaign import table as tables
 from campaign.errors import InvalidInput
-from campaign.tile import TileStatus
+from campaign.tile import TERMINAL, TileStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
-    from campaign.store import CampaignMeta, TileStore
+    from campaign.meta import CampaignMeta
+    from campaign.store import TileStore
     from campaign.tile import Tile
 
 _REASONS_SHOWN = 5
+
+_NO_TICK_FOR = 15.0
+"""Seconds without a tick after which nobody seems to work."""
 
 
 def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
@@ -35,6 +39,7 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
             "used": state.used,
             "waiting": state.waiting,
             "paused": state.paused_reason if state.paused else None,
+            "trouble": state.trouble or None,
         }
     return {
         "campaign": meta.name,
@@ -44,7 +49,23 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
         "file": meta.path,
         "output": meta.output,
         "catalog": str(catalog_path(meta)),
+        "last_tick": last_tick(store),
     }
+
+
+def last_tick(store: TileStore) -> float | None:
+    """Seconds since the fleet's clock ticked, None if it never did."""
+    ticked_at = store.ticked_at()
+    return max(0.0, store.now() - ticked_at) if ticked_at else None
+
+
+def standing_still(store: TileStore, counts: Mapping[TileStatus, int]) -> str:
+    """What to do about tiles that are on their way while no worker is; empty when all is well."""
+    seconds = last_tick(store)
+    if all(status in TERMINAL for status in counts) or (seconds is not None and seconds <= _NO_TICK_FOR):
+        return ""
+    since = "yet" if seconds is None else f"for {seconds:.0f} s"
+    return f"no worker has been seen {since}: `openeo-fleet run` goes on"
 
 
 def catalog_path(meta: CampaignMeta) -> Path:

@@ -13,23 +13,27 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from campaign.errors import InvalidInput
+from campaign.table.extent import with_geometry
 from campaign.tile import Step, TileStatus
-from producer.check import check
+from producer.check import check_before
 from producer.enqueue import enqueue
 from producer.processes import Child, Processes
 from producer.progress import at_rest, watch
-from producer.report import map_path, summary, table
-from producer.session import open_store
+from producer.report import map_path, summary
+from producer.report import table as table_of
+from producer.session import known_campaign, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from rich.console import Console
 
+    from campaign.meta import CampaignMeta
     from campaign.settings import Settings
     from campaign.spec import CampaignFile
-    from campaign.store import CampaignMeta, TileStore
+    from campaign.store import TileStore
+    from producer.session import Opened
 
 POOLS: Mapping[Step, Sequence[str]] = {
     Step.SUBMIT: ("--pool=threads", "--concurrency=8"),
@@ -56,35 +60,41 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
 
     Raises:
         InvalidInput: something is wrong; nothing was sent.
+        FleetError: it cannot go on; what is done is done, and the same command resumes it.
         Stopped: by SIGINT or SIGTERM; everything that was started has ended.
     """
-    with only_run(settings), _stoppable(), open_store(settings, create=True, own=True) as (store, url):
-        known = store.campaign(file.campaign.name)
-        checked = check(file, settings.workdir, ask_backends=known is None)
-        checked.refuse()
-        enqueued = enqueue(file, store, url, settings.workdir, checked.table)
-        meta = store.campaign(file.campaign.name)
-        if meta is None:
-            raise InvalidInput(f"campaign {file.campaign.name} was removed while it was enqueued")
+    warn = _warner(console)
+    with only_run(settings), _stoppable(), open_store(settings, create=True, own=True) as opened:
+        store = opened.store
+        table = check_before(file, store, settings.workdir, warn)
+        enqueued = enqueue(file, store, opened.url, settings.workdir, table)
+        meta = known_campaign(store, file.campaign.name)
         console.print(f"{meta.name}: {enqueued.total} tiles, {enqueued.new} new", highlight=False)
         if not at_rest(store, meta.name, store.counts(meta.name)):
-            _work(store, meta, settings, url, console, flower=flower)
-            _draw_map(store, meta)
+            _work(opened, meta, settings, console, flower=flower)
+            _draw_map(store, meta, warn)
         for line in summary(store, meta):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return 1 if store.counts(meta.name).get(TileStatus.FAILED) else 0
 
 
-def _work(  # noqa: PLR0913  (what one run has)
-    store: TileStore, meta: CampaignMeta, settings: Settings, url: str, console: Console, *, flower: bool
-) -> None:
+def _warner(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _work(opened: Opened, meta: CampaignMeta, settings: Settings, console: Console, *, flower: bool) -> None:
     port = _free_port() if flower and find_spec("flower") else None
-    with Processes([flower_child(settings, url, port)] if port else []) as processes:
+    with Processes([flower_child(settings, opened.url, port)] if port else []) as processes:
         console.print(f"workers log to {settings.state_dir / 'logs'}", highlight=False, soft_wrap=True)
         if port and _answers(port, processes):
             console.print(f"Flower: http://127.0.0.1:{port}", highlight=False)
-        processes.add(children(settings, url))
-        watch(store, meta, processes.look_after, console)
+        processes.add(children(settings, opened.url))
+
+        def look_after() -> None:
+            opened.look_after()
+            processes.look_after()
+
+        watch(opened.store, meta, look_after, console)
 
 
 def children(settings: Settings, url: str) -> list[Child]:
@@ -107,7 +117,9 @@ def children(settings: Settings, url: str) -> list[Child]:
 def flower_child(settings: Settings, url: str, port: int) -> Child:
     """Flower, for this machine only; started before the workers, whose tasks it knows by the events it hears."""
     columns = "--tasks-columns=name,args,state,received,runtime,worker"
-    return _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}", columns)
+    child = _child(settings, url, "flower", "flower", "--address=127.0.0.1", f"--port={port}", columns)
+    child.needed = False
+    return child
 
 
 def _child(settings: Settings, url: str, name: str, *arguments: str) -> Child:
@@ -118,7 +130,7 @@ def _child(settings: Settings, url: str, name: str, *arguments: str) -> Child:
         "FLEET_LEASE": str(settings.lease),
         "FLEET_TICK": str(settings.tick),
     }
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "--quiet", *arguments]
+    command = [sys.executable, "-P", "-m", "workers", *arguments]
     return Child(name, command, environment, settings.state_dir / "logs" / f"{name}.log")
 
 
@@ -133,13 +145,18 @@ def _answers(port: int, processes: Processes) -> bool:
     return False
 
 
-def _draw_map(store: TileStore, meta: CampaignMeta) -> None:
-    """Leave a status map beside the results, where plotly is installed and the table has geometries."""
-    frame = table(store, meta)
-    if find_spec("plotly") and "geometry" in frame.columns:
+def _draw_map(store: TileStore, meta: CampaignMeta, warn: Callable[[str], None]) -> None:
+    """Leave a status map beside the results, where plotly is installed and the table says where its tiles are."""
+    if not find_spec("plotly"):
+        return
+    try:
         from producer.status_map import write_status_map  # noqa: PLC0415  (heavy)
 
-        write_status_map(frame, map_path(meta), meta.name)
+        frame = with_geometry(table_of(store, meta))
+        if "geometry" in frame.columns:
+            write_status_map(frame, map_path(meta), meta.name)
+    except Exception as error:  # noqa: BLE001  (the campaign has ended, map or not)
+        warn(f"no status map could be drawn: {type(error).__name__}: {error}")
 
 
 def _free_port() -> int:

@@ -79,7 +79,7 @@ def status_map(df: gpd.GeoDataFrame, title: str) -> Any:
     """The tiles on a map, coloured by status.
 
     Args:
-        df: as `campaign.tables.with_status` makes it, or any job database with geometries: coloured by `fleet_status`
+        df: as `campaign.table.with_status` makes it, or any job database with geometries: coloured by `fleet_status`
             if there is one, else by `status`. Any CRS; without one, longitude and latitude.
         title: shown above the map.
 

@@ -30,7 +30,8 @@ def main() -> int:
         return _refuse("FLEET_REDIS_URL is not set: a worker has to know where the fleet's Redis is")
     for name in (*_OF_CELERY, *(name for name in os.environ if name.startswith("CELERY_"))):
         os.environ.pop(name, None)
-    from workers.tasks import app  # noqa: PLC0415  (reads the settings)
+    import workers.tasks  # noqa: F401, PLC0415  (now: Celery itself would look into the current folder first)
+    from workers.app import app  # noqa: PLC0415  (reads the settings)
 
     try:
         return int(app.start(["--quiet", *sys.argv[1:]]) or 0)

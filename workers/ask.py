@@ -49,11 +49,11 @@ def stop_jobs(backend: Backend, job_ids: list[str]) -> list[str]:
         connection = connect(backend)
     except _CANNOT_CONNECT as error:
         return [_told(backend, error)]
-    failed = [(job_id, error) for job_id in job_ids if (error := _stop(connection, job_id)) is not None]
+    failed = {job_id: problem for job_id in job_ids if (problem := _stop(connection, job_id)) is not None}
     if not failed:
         return []
-    job_id, error = failed[0]
-    return [f"{len(failed)} of {len(job_ids)} jobs were not stopped, {job_id} first: {_told(backend, error)}"]
+    job_id, problem = next(iter(failed.items()))
+    return [f"{len(failed)} of {len(job_ids)} jobs were not stopped, {job_id} first: {_told(backend, problem)}"]
 
 
 def _stop(connection: FleetConnection, job_id: str) -> Exception | None:
