@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ BACKEND = "cdse"
 
 CLIENT = "demo"
 """Id and secret of the OIDC client that the throw-away sandbox knows."""
+
+POLL_INTERVAL = 1.0
+"""Seconds between two looks at the sandbox, whose jobs last about as long."""
 
 _SECONDS_TO_START = 60.0
 
@@ -51,7 +55,8 @@ def demo(settings: Settings, console: Console) -> int:
         url = _wait(ready, processes)
         console.print(f"sandbox (a local openEO back-end): {url}", highlight=False)
         file = load_campaign(EXAMPLE, urls={BACKEND: url})
-        return run(file, settings, console)
+        brisk = tuple(backend.model_copy(update={"poll_interval": POLL_INTERVAL}) for backend in file.backends)
+        return run(replace(file, backends=brisk), settings, console)
 
 
 def _sandbox(settings: Settings, ready: Path) -> Child:
