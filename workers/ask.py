@@ -73,7 +73,7 @@ def _told(backend: Backend, error: Exception) -> str:
         return _line(error)
     if isinstance(error, (requests.ConnectionError, requests.Timeout)):
         return f"{where}: does not answer; check its url and your network"
-    if isinstance(error, OpenEoApiPlainError):
+    if isinstance(error, OpenEoApiPlainError) and not isinstance(error, OpenEoApiError):
         return f"{where}: HTTP {error.http_status_code}, not an openEO answer; check its url"
     return f"{where}: {_line(error)}"
 

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
+from campaign.errors import StoreUnavailable
+from campaign.store import TileStore
+from producer.embedded_redis import running_url, socket_path
 from sandbox.spawn import Sandbox, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COMMAND = [sys.executable, "-m", "producer.cli"]
+COMMAND = [sys.executable, "-P", "-m", "producer.cli"]
 
 
 @dataclass
@@ -31,11 +35,13 @@ class Fleet:
     environment: dict[str, str]
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def __call__(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str, timeout: float = 240, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         command = [*COMMAND, *arguments, "--workdir", str(self.workdir)]
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=cwd
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -52,6 +58,24 @@ class Fleet:
         found: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {"by_status": {}}
         return found
 
+    def counts(self, campaign: str) -> dict[str, int]:
+        """How many tiles are in each status, read from the fleet's Redis while it runs: quicker than a command."""
+        url = running_url(self.state_dir)
+        if url is None:
+            return {}
+        try:
+            store = TileStore.connect(url)
+        except StoreUnavailable:
+            return {}
+        try:
+            return {status.value: count for status, count in store.counts(campaign).items()}
+        finally:
+            store.redis.close()
+
+    @property
+    def state_dir(self) -> Path:
+        return self.workdir.resolve() / ".openeo-fleet"
+
     def pids(self, *words: str) -> list[int]:
         """Processes of this fleet whose command line has all `words`."""
         mine = f"FLEET_WORKDIR={self.workdir.resolve()}\0".encode()
@@ -59,7 +83,12 @@ class Fleet:
 
     def workers(self) -> list[int]:
         """The Celery workers and their pools."""
-        return self.pids("celery", "worker")
+        return self.pids("\0-m\0workers\0worker\0")
+
+    def redis_pid(self) -> int:
+        """The embedded Redis."""
+        with redis.Redis(unix_socket_path=str(socket_path(self.state_dir))) as client:
+            return int(client.info("server")["process_id"])
 
     def kill(self, pids: list[int]) -> None:
         """SIGKILL each."""

@@ -54,7 +54,7 @@ def test_canceled_campaign_stops_its_jobs(
 ) -> None:
     with start_sandbox("--behaviour", "fast=1", "--behaviour", "job_seconds=60") as sandbox:
         run = fleet.start("run", str(campaign_file(sandbox.url, bounds=FOUR)), "--no-flower")
-        wait_until(lambda: fleet.status("ndvi")["by_status"].get("running") == 2)
+        wait_until(lambda: fleet.counts("ndvi").get("running") == 2)
         canceled = fleet("cancel", "ndvi")
         assert "4 tiles canceled" in canceled.stdout, canceled.stderr
         run.communicate(timeout=30)

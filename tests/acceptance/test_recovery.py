@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MARKER = re.compile(r"\[fleet:ndvi/([^/]+)/(\d+)\]$")
+MARKER = re.compile(r"\[fleet:ndvi/([^/]+)/(\d+) \w+\]$")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def jobs_per_tile(url: str) -> Counter[str]:
 
 
 def published(fleet: Any) -> int:
-    return int(fleet.status("ndvi")["by_status"].get("published", 0))
+    return int(fleet.counts("ndvi").get("published", 0))
 
 
 def test_every_worker_killed_and_then_run_itself(
@@ -72,11 +72,25 @@ def test_stopped_and_resumed(
         output, _ = first.communicate(timeout=40)
         assert first.returncode == 130, output
         assert "the same command resumes" in output
-        assert fleet.pids("celery") == []
+        assert fleet.pids("\0-m\0workers\0") == []
         again = fleet("run", file, "--no-flower")
         assert again.returncode == 0, again.stdout + again.stderr
         assert "9 of 9 tiles published" in again.stdout
         assert len(jobs(sandbox.url)) == 9
+
+
+def test_redis_killed(fleet: Any, start_sandbox: Any, campaign_file: Any, wait_until: Callable[..., Any]) -> None:
+    with start_sandbox("--behaviour", "fast=1", "--behaviour", "job_seconds=0.7") as sandbox:
+        run = fleet.start("run", str(campaign_file(sandbox.url)), "--no-flower")
+        wait_until(lambda: 2 <= published(fleet) < 10)
+        before = fleet.redis_pid()
+        os.kill(before, signal.SIGKILL)
+        output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+        assert "16 of 16 tiles published" in output
+        assert output.count("Redis does not answer") == 1
+        assert "Traceback" not in output
+        assert len(jobs(sandbox.url)) == 16
 
 
 def test_a_lost_answer_makes_no_second_job(fleet: Any, start_sandbox: Any, campaign_file: Any) -> None:
@@ -106,7 +120,7 @@ def test_two_runs_in_one_folder_do_not_meet(
     with start_sandbox("--behaviour", "fast=1", "--behaviour", "job_seconds=30") as sandbox:
         file = str(campaign_file(sandbox.url))
         fleet.start("run", file, "--no-flower")
-        wait_until(lambda: fleet.status("ndvi")["by_status"].get("running"))
+        wait_until(lambda: fleet.counts("ndvi").get("running"))
         second = fleet("run", file, "--no-flower")
         assert second.returncode == 2
         assert "another run is active" in second.stderr

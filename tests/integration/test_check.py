@@ -43,7 +43,16 @@ def check(tmp_path: Path, sandbox: Sandbox) -> Any:
         path.write_text(text.replace("{url}", sandbox.url), "utf-8")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
         environment |= {"FLEET_LOCAL_USERNAME": "demo", "FLEET_LOCAL_PASSWORD": password}
-        arguments = [sys.executable, "-m", "producer.cli", command, str(path), "--workdir", str(tmp_path / "work")]
+        arguments = [
+            sys.executable,
+            "-P",
+            "-m",
+            "producer.cli",
+            command,
+            str(path),
+            "--workdir",
+            str(tmp_path / "work"),
+        ]
         return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     return run
@@ -93,6 +102,8 @@ PROBLEMS = {
     ),
     "back-end that does not answer": (edit("{url}", "http://127.0.0.1:9/openeo/1.2"), ["local", "does not answer"]),
     "not an openEO back-end": (edit('"{url}"', '"{url}/collections/nothing"'), ["local"]),
+    "a name that the catalog has for itself": (edit('name="ndvi"', 'name="Catalog"'), ["name: ", "'Catalog'"]),
+    "output that is no folder": (edit('output="out"', 'output="s3://bucket/ndvi"'), ["s3://bucket/ndvi", "a folder"]),
     "output that cannot be written": (edit('output="out"', 'output="/proc/nothing"'), ["output /proc/nothing"]),
     "a table function that raises": (
         edit("    grid = utm", '    raise KeyError("oops")\n    grid = utm'),
