@@ -96,6 +96,7 @@ class Campaign(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: Name
+    """What it is called in commands, file names, the catalog and the titles of its jobs."""
     table: Any
     """A (Geo)DataFrame, the path of one (CSV, Parquet, GeoParquet, GeoJSON, GeoPackage), or a function returning one."""
     backends: Annotated[Sequence[Backend | str], BeforeValidator(_as_sequence)] = Field(min_length=1)
@@ -103,6 +104,7 @@ class Campaign(BaseModel):
     output: str = "results"
     """Folder for assets and catalog; a relative one is below the working directory."""
     publish: Publish = Publish()
+    """Where the items go, and what their collection says."""
     max_attempts: int = Field(default=3, ge=1)
     """How many jobs one tile may cost before it fails."""
     id_column: str | None = None
