@@ -187,6 +187,8 @@ def load_campaign(
     Raises:
         InvalidInput: the file is missing, does not run, or what it says is wrong; names the setting.
     """
+    if path.suffix != ".py":
+        raise InvalidInput(f"{path}: is not a Python file: the name of a campaign file ends in .py")
     try:
         source = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -235,7 +237,7 @@ def _run(path: Path, source: str) -> ModuleType:
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
     except SyntaxError as error:
-        raise InvalidInput(f"{path}, line {error.lineno}: {error.msg}") from error
+        raise InvalidInput(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:
         raise InvalidInput(_where(path, error)) from error
     return module
@@ -295,6 +297,9 @@ def read_backends(path: Path, *, required: bool = False) -> dict[str, Backend]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: {error}") from error
+    bare = sorted(name for name, table in tables.items() if not isinstance(table, dict))
+    if bare:
+        raise InvalidInput(f"{path}: {', '.join(bare)}: has to stand below the name of a back-end, [NAME]")
     return {name: _backend(f"{path} [{name}]", {"name": name, **table}) for name, table in tables.items()}
 
 
