@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from campaign.message import Message
-    from campaign.store import CampaignMeta, TileStore
+    from campaign.meta import CampaignMeta
+    from campaign.store import TileStore
 
 CAMPAIGN = """
 import geopandas as gpd
@@ -160,6 +162,25 @@ class Fleet:
         while messages:
             messages += self.do(messages.pop(0))
 
+    def unpause(self, backend: str = "local") -> None:
+        """Let the pause of a back-end end, and nothing else be forgotten."""
+        self.store.redis.hdel(self.store.key("b", backend), "paused_until")
+
+    def moves_to(self, url: str, backend: str = "local") -> None:
+        """Have a back-end at another address."""
+        self.store.redis.hset(self.store.key("b", backend), "url", url)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Have no back-end answer for the length of a block, as one does whose server is down, but at once."""
+
+        def connection(_: str) -> Any:
+            raise requests.ConnectionError("Max retries exceeded (Caused by NewConnectionError('refused'))")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.context, "connection", connection)
+            yield
+
     def is_due(self, tile_id: str = "t0") -> None:
         """Let the time pass after which somebody has to look at the tile again."""
         self.store.redis.zadd(self.store.key("due"), {self.tile(tile_id).key: self.store.now() - 0.001}, xx=True)
@@ -250,8 +271,8 @@ def write_campaign(tmp_path: Path, fast_sandbox: Sandbox) -> Callable[..., Path]
     def write(name: str = "", tiles: int = 3, columns: str = "{}", code: str = "", **settings: Any) -> Path:
         backend = {"name": "local", "url": fast_sandbox.url, "auth": "basic", "parallel_jobs": 2, "poll_interval": 1}
         more = {key: settings.pop(key) for key in ("max_attempts", "output", "id_column") if key in settings}
-        backends = settings.pop("backends", None) or [backend | settings]
         words: dict[str, Any] = {"crs": settings.pop("crs", 4326)}
+        backends = settings.pop("backends", None) or [backend | settings]
         words |= {"name": name or f"c{uuid.uuid4().hex[:8]}", "tiles": tiles, "columns": columns}
         path = tmp_path / "campaign.py"
         path.write_text(CAMPAIGN.format(**words, backends=backends, more=more) + code, "utf-8")

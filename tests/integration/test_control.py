@@ -162,7 +162,7 @@ def test_cancel_leaves_what_is_done(fleet: Fleet) -> None:
 def test_cancel_tells_when_jobs_cannot_be_stopped(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=60.0)
     fleet.step()
-    fleet.store.put_backend("local", {"url": "http://127.0.0.1:9/openeo/1.2"})
+    fleet.moves_to("http://127.0.0.1:9/openeo/1.2")
     canceled, (problem,) = control.cancel(fleet.store, fleet.meta)
     assert canceled == 3
     assert "local" in problem
@@ -176,6 +176,42 @@ def test_cancel_takes_no_offence_at_jobs_that_are_gone(fleet: Fleet) -> None:
     assert control.cancel(fleet.store, fleet.meta) == (3, [])
 
 
+def test_a_job_that_could_not_be_stopped_is_stopped_the_next_time(fleet: Fleet) -> None:
+    fleet.sandbox.behave(queue_seconds=60.0)
+    fleet.step()
+    fleet.moves_to("http://127.0.0.1:9/openeo/1.2")
+    assert len(control.cancel(fleet.store, fleet.meta)[1]) == 1
+    assert fleet.jobs()[0]["status"] == "queued"
+    fleet.moves_to(fleet.sandbox.url)
+    assert control.cancel(fleet.store, fleet.meta) == (0, [])
+    assert fleet.jobs()[0]["status"] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [(Step.SUBMIT, S.NOT_STARTED), (Step.POSTPROCESS, S.FINISHED), (Step.PUBLISH, S.POSTPROCESSED)],
+)
+def test_retry_from_a_step_of_the_users_choice(fleet: Fleet, step: Step, status: TileStatus) -> None:
+    failed = fails_at(fleet, Step.PUBLISH)
+    assert control.retry(fleet.store, fleet.settings.redis_url, fleet.meta, [failed], step) == 1
+    assert fleet.tile().status is status
+    assert fleet.tile().job_id == ("" if step is Step.SUBMIT else failed.job_id)
+
+
+@pytest.mark.parametrize("step", [Step.POSTPROCESS, Step.PUBLISH])
+def test_a_tile_that_never_came_so_far_stays_as_it_is(fleet: Fleet, step: Step) -> None:
+    failed = fails_at(fleet, Step.TRACK)
+    assert control.retry(fleet.store, fleet.settings.redis_url, fleet.meta, [failed], step) == 0
+    assert fleet.tile() == failed
+
+
+def test_retry_ends_the_pause_of_the_back_end(fleet: Fleet) -> None:
+    failed = fails_at(fleet, Step.SUBMIT)
+    fleet.context.limits.pause("local", 600, "auth: refused")
+    assert retry(fleet, failed) == 1
+    assert not fleet.store.backend("local").paused
+
+
 def test_a_canceled_tile_starts_anew(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=60.0)
     fleet.step()
@@ -186,7 +222,6 @@ def test_a_canceled_tile_starts_anew(fleet: Fleet) -> None:
     assert fleet.tile().attempt == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a canceled tile always starts anew, with a second job")
 def test_a_tile_canceled_after_its_job_was_done_gets_no_second_one(fleet: Fleet) -> None:
     done = fleet.finished()
     control.cancel(fleet.store, fleet.meta)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from producer.embedded_redis import embedded_redis, running_url, socket_path
+from producer.embedded_redis import EmbeddedRedis, embedded_redis, running_url, socket_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +55,23 @@ def test_one_that_runs_is_taken_over(tmp_path: Path) -> None:
             assert same == url
             assert after.get("a") == "1"
             assert after.info("server")["process_id"] != old
+
+
+def test_one_that_ended_is_started_again_with_all_it_had(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path)
+    with client(server.url) as before:
+        before.set("a", "1")
+    server.look_after()
+    first = server.process
+    assert first is not None
+    assert first.poll() is None
+    first.terminate()
+    first.wait()
+    server.look_after()
+    assert server.process is not first
+    with client(server.url) as after:
+        assert after.get("a") == "1"
+    server.stop()
 
 
 def test_long_paths_are_no_trouble(tmp_path: Path) -> None:

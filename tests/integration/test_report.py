@@ -28,7 +28,12 @@ def test_a_campaign_on_its_way(fleet: Fleet) -> None:
     found = json.loads(json.dumps(report.status(fleet.store, fleet.meta)))
     assert found["by_status"] == {"not_started": 1, "queued": 2}
     backend = {"url": fleet.sandbox.url, "parallel_jobs": 2, "used": 2, "waiting": 1, "paused": "payment: none left"}
-    assert found["backends"] == {"local": backend}
+    assert found["backends"] == {"local": backend | {"trouble": None}}
+    assert found["last_tick"] is None
+    assert "no worker has been seen yet" in report.standing_still(fleet.store, fleet.store.counts(fleet.name))
+    fleet.tick()
+    assert report.status(fleet.store, fleet.meta)["last_tick"] < 5
+    assert report.standing_still(fleet.store, fleet.store.counts(fleet.name)) == ""
     assert (found["campaign"], found["total"], found["file"]) == (fleet.name, 3, str(fleet.path))
 
 

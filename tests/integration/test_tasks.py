@@ -44,7 +44,7 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[[Fleet], Path]]:
             "FLEET_WORKDIR": str(fleet.settings.workdir),
             "FLEET_TICK": "0.5",
         }
-        command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel=INFO"]
+        command = [sys.executable, "-P", "-m", "workers", "worker", "--loglevel=INFO"]
         command += ["--pool=threads", "--concurrency=4", f"--queues={','.join(Step)}", "--without-gossip"]
         command += ["--without-mingle", "--beat", f"--schedule={tmp_path / 'beat'}"]
         log = tmp_path / "worker.log"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from campaign.errors import TransitionLost
 from campaign.message import TICK
 from campaign.tile import Step, TileStatus
 from workers import tasks
@@ -44,6 +45,9 @@ def test_a_tick_alone_brings_a_campaign_to_its_end(fleet: Fleet) -> None:
 def test_a_woken_tile_whose_message_is_lost_is_told_of_again(fleet: Fleet) -> None:
     tick(fleet.context)
     fleet.is_due("t0")
+    assert told(tick(fleet.context)) == []
+    fleet.store.redis.delete(fleet.store.key("celery:") + Step.SUBMIT)
+    fleet.is_due("t0")
     assert told(tick(fleet.context)) == [(Step.SUBMIT, "t0")]
     assert tick(fleet.context) == []
 
@@ -65,19 +69,58 @@ def test_a_lost_message_is_sent_again_unless_its_queue_is_full(fleet: Fleet, ste
     assert (step, "t0") in told(tick(fleet.context))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the tick puts off the end of the lease, so the tile it hands on cannot be claimed"
-)
 @pytest.mark.parametrize("step", [Step.POSTPROCESS, Step.PUBLISH])
 def test_the_tile_of_a_dead_worker_goes_on(fleet: Fleet, step: Step) -> None:
+    """Also while other messages wait in the queue: its own was given out already."""
     fleet.finished()
     if step is Step.PUBLISH:
         fleet.step()
+    fleet.store.redis.rpush(fleet.store.key("celery:") + step, "another message")
     before = fleet.tile()
-    fleet.store.claim(before, 0.01)
+    dead = fleet.store.claim(before, 0.01)
     time.sleep(0.02)
     fleet.tick()
     assert fleet.tile().status is S.PUBLISHED
+    with pytest.raises(TransitionLost):
+        fleet.store.transition(dead, S.FAILED)
+
+
+@pytest.mark.parametrize("step", [Step.POSTPROCESS, Step.PUBLISH])
+def test_a_tile_that_failed_is_told_of_after_its_wait_however_full_the_queue(fleet: Fleet, step: Step) -> None:
+    fleet.finished()
+    if step is Step.PUBLISH:
+        fleet.step()
+    tile = fleet.tile()
+    fleet.store.transition(tile, tile.status, due=2, tries=1, error_class="transient")
+    fleet.store.redis.rpush(fleet.store.key("celery:") + step, "another message")
+    fleet.is_due()
+    assert (step, "t0") in told(tick(fleet.context))
+
+
+@pytest.mark.xfail(strict=True, reason="a tile without tries is told of when its queue is empty only")
+def test_a_tile_put_off_by_a_pause_is_told_of_after_it_however_full_the_queue(fleet: Fleet) -> None:
+    fleet.finished()
+    fleet.sandbox.behave(server_errors=1.0)
+    fleet.step()
+    fleet.sandbox.reset(fast=True)
+    fleet.unpause()
+    assert (fleet.tile().status, fleet.tile().error_class) == (S.FINISHED, "capacity")
+    fleet.store.redis.rpush(fleet.store.key("celery:") + Step.POSTPROCESS, "another message")
+    fleet.is_due()
+    assert (Step.POSTPROCESS, "t0") in told(tick(fleet.context))
+
+
+def test_a_dead_workers_tile_is_handed_on_once(fleet: Fleet) -> None:
+    fleet.finished()
+    fleet.store.claim(fleet.tile(), 0.01)
+    time.sleep(0.02)
+    other = fleet.worker()
+    found = told(tick(fleet.context)) + told(tick(other))
+    assert found.count((Step.POSTPROCESS, "t0")) == 1
+    assert fleet.tile().holder == ""
+    due = fleet.due_in()
+    assert due is not None
+    assert due > 25
 
 
 def test_a_tile_that_is_held_is_not_told_of(fleet: Fleet) -> None:
@@ -99,11 +142,27 @@ def test_a_back_end_without_jobs_is_not_looked_at(fleet: Fleet) -> None:
     assert Step.TRACK not in {task for task, _ in told(tick(fleet.context))}
 
 
-def test_a_paused_back_end_is_looked_at_and_wakes_nobody(fleet: Fleet) -> None:
+def test_a_back_end_without_credits_is_looked_at_and_wakes_nobody(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=30.0)
     fleet.step("t0")
     fleet.context.limits.pause("local", 60, "payment: none left")
     assert told(tick(fleet.context)) == [(Step.TRACK, "local")]
+
+
+@pytest.mark.parametrize("reason", ["capacity: too many", "auth: refused", "outage: away"])
+def test_a_paused_back_end_is_left_alone(fleet: Fleet, reason: str) -> None:
+    fleet.sandbox.behave(queue_seconds=30.0)
+    fleet.step("t0")
+    fleet.context.limits.pause("local", 60, reason)
+    assert told(tick(fleet.context)) == []
+    fleet.unpause()
+    assert (Step.TRACK, "local") in told(tick(fleet.context))
+
+
+def test_a_tick_is_noted(fleet: Fleet) -> None:
+    assert fleet.store.ticked_at() == 0
+    tick(fleet.context)
+    assert fleet.store.now() - 5 < fleet.store.ticked_at() <= fleet.store.now()
 
 
 def test_a_pause_that_ends_lets_tiles_go_on(fleet: Fleet) -> None:

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from campaign.tile import Step, TileStatus
+from workers import backend
 from workers.track import SLOWEST, track
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def fail_once(fleet: Fleet) -> None:
 def next_look(fleet: Fleet) -> float:
     """Seconds until the back-end is looked at again."""
     at = fleet.store.redis.hget(fleet.store.key("b", "local"), "track_at")
-    return float(at) - fleet.store.now()
+    return float(at or 0) - fleet.store.now()
 
 
 def test_a_tile_follows_its_job(fleet: Fleet) -> None:
@@ -101,6 +102,30 @@ def test_a_failed_job_gets_other_attempts_and_then_the_tile_fails(make_fleet: Ca
     assert first["job_id"] == fleet.jobs("t0")[1]["id"]
     assert "too much memory" in first["error"]
     assert len(fleet.jobs("t0")) == 2
+
+
+@pytest.mark.parametrize("charged", [7.5, None])
+def test_what_failed_attempts_cost_is_kept(make_fleet: Callable[..., Fleet], charged: float | None) -> None:
+    fleet = make_fleet(tiles=1, max_attempts=3)
+    describe = backend.FleetConnection.job
+
+    def charging(connection: Any, job_id: str) -> Any:
+        job = describe(connection, job_id)
+        known = job.describe()
+        job.describe = lambda: known | ({} if charged is None else {"costs": charged})
+        return job
+
+    failing(fleet, "OOM")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.FleetConnection, "job", charging)
+        for attempts in (1, 2):
+            fail_once(fleet)
+            tile = fleet.tile("t0")
+            assert (tile.attempt, tile.spent, tile.costs) == (attempts, attempts * (charged or 0.0), None)
+        fail_once(fleet)
+    tile = fleet.tile("t0")
+    assert (tile.status, tile.spent, tile.costs) == (S.FAILED, 2 * (charged or 0.0), charged)
+    assert [entry.get("costs") for entry in fleet.store.history(fleet.name, "t0")[:2]] == [charged, charged]
 
 
 def test_attempts_before_a_retry_do_not_count(make_fleet: Callable[..., Fleet]) -> None:
@@ -195,20 +220,60 @@ def test_a_back_end_in_trouble_moves_nothing(fleet: Fleet, name: str) -> None:
     requests.get(fleet.sandbox.url, timeout=10)  # the one request that the rate limit allows
     woken = look(fleet)
     assert fleet.tile("t0") == before
-    assert fleet.store.backend("local").paused is (name in {"503", "429"})
-    assert woken == ([] if fleet.store.backend("local").paused else [(Step.SUBMIT, "t1")])
+    state = fleet.store.backend("local")
+    assert state.paused is (name in {"503", "429"})
+    assert woken == ([] if state.paused else [(Step.SUBMIT, "t1")])
+    assert state.trouble
     fleet.sandbox.reset(fast=True)
+    if state.paused:
+        fleet.sandbox.clear_stats()
+        assert look(fleet) == []
+        assert fleet.sandbox.stats()["requests"] == {}
+        fleet.unpause()
     look(fleet)
     assert fleet.tile("t0").status is S.FINISHED
+    assert fleet.store.backend("local").trouble == ""
+
+
+def test_a_pause_is_as_long_as_the_back_end_says(fleet: Fleet) -> None:
+    fleet.step("t0")
+    fleet.sandbox.behave(server_errors=1.0, retry_after=90)
+    look(fleet)
+    state = fleet.store.backend("local")
+    assert state.paused_until - fleet.store.now() == pytest.approx(90, abs=2)
+    assert state.paused_reason.startswith("capacity: ")
+
+
+def test_jobs_are_followed_while_credits_are_missing(fleet: Fleet) -> None:
+    fleet.step("t0")
+    fleet.job_is("t0", "finished")
+    fleet.context.limits.pause("local", 600, "payment: none left")
+    assert look(fleet) == [(Step.POSTPROCESS, "t0")]
+
+
+def test_looks_that_go_unanswered_are_an_outage_until_one_is(fleet: Fleet) -> None:
+    fleet.step("t0")
+    fleet.job_is("t0", "finished")
+    pauses = []
+    for _ in range(4):
+        with fleet.away():
+            look(fleet)
+        state = fleet.store.backend("local")
+        pauses.append(state.paused_until - fleet.store.now() if state.paused else 0.0)
+        fleet.unpause()
+    assert pauses == pytest.approx([0, 0, 5, 10], abs=1)
+    look(fleet)
+    assert fleet.tile("t0").status is S.FINISHED
+    assert fleet.context.limits.outage("local", "outage: again") == 0
 
 
 def test_a_back_end_that_is_gone_moves_nothing(fleet: Fleet) -> None:
     fleet.step("t0")
     before = fleet.tile("t0")
-    fleet.store.put_backend("local", {"url": "http://127.0.0.1:9/openeo/1.2"})
+    fleet.moves_to("http://127.0.0.1:9/openeo/1.2")
     look(fleet)
     assert fleet.tile("t0") == before
-    fleet.store.put_backend("local", {"url": fleet.sandbox.url})
+    fleet.moves_to(fleet.sandbox.url)
     fleet.job_is("t0", "finished")
     look(fleet)
     assert fleet.tile("t0").status is S.FINISHED
@@ -247,6 +312,38 @@ def test_room_is_given_back_once(make_fleet: Callable[..., Fleet]) -> None:
     ]
     assert slots(fleet) == {"t2", "t3"}
     assert fleet.store.backend("local").used == 2
+
+
+def test_a_job_that_one_answer_does_not_tell_of_holds_up_nobody(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list leaves both out; one can be described, the other not now."""
+    fleet.step("t0")
+    fleet.step("t1")
+    fleet.job_is("t0", "finished")
+    fleet.job_is("t1", "finished")
+    broken, describe = fleet.tile("t0").job_id, backend.FleetConnection.job
+
+    def job(connection: Any, job_id: str) -> Any:
+        if job_id == broken:
+            raise requests.ReadTimeout("slow")
+        return describe(connection, job_id)
+
+    monkeypatch.setattr("workers.backend.job_pages", lambda _: iter([[]]))
+    monkeypatch.setattr(backend.FleetConnection, "job", job)
+    look(fleet)
+    assert (fleet.tile("t0").status, fleet.tile("t1").status) == (S.QUEUED, S.FINISHED)
+
+
+def test_a_job_that_was_started_and_is_not_is_started_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The back-end took the request, answered, and forgot about it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.backend.start", lambda *_: None)
+        fleet.step("t0")
+    assert fleet.jobs("t0")[0]["status"] == "created"
+    look(fleet)
+    assert fleet.jobs("t0")[0]["status"] == "created"
+    monkeypatch.setattr("workers.track.NOT_STARTED_AFTER", 0.0)
+    look(fleet)
+    fleet.job_is("t0", "finished")
 
 
 def test_a_slot_that_nobody_needs_is_given_back(fleet: Fleet) -> None:

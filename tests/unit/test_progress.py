@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from campaign.store import BackendState, CampaignMeta
+from campaign.errors import StoreUnavailable
+from campaign.meta import BackendState, CampaignMeta
 from campaign.tile import TERMINAL, Tile, TileStatus
 from producer import progress, report
 from producer.progress import STYLES, Throughput, bar, done, plain, render
@@ -36,7 +37,7 @@ class Store:
 
     def __init__(self, counts: list[dict[TileStatus, int]], tiles: list[Tile] | None = None) -> None:
         self.looks, self.found = counts, tiles or []
-        self.paused_until = 0.0
+        self.paused_until, self.trouble = 0.0, ""
 
     def counts(self, _: str) -> dict[TileStatus, int]:
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -55,7 +56,13 @@ class Store:
         return [entry | {"error": "first\nsecond"}]
 
     def backend(self, name: str) -> BackendState:
-        return BackendState(name, "https://b", 2, 1, 4, self.paused_until, "payment: none left")
+        return BackendState(name, "https://b", 2, 1, 4, self.paused_until, "payment: none left", self.trouble)
+
+    def now(self) -> float:
+        return 1000.0
+
+    def ticked_at(self) -> float:
+        return 990.0
 
 
 def shown(renderable: Any) -> str:
@@ -135,21 +142,23 @@ def test_one_line() -> None:
 
 
 def test_the_block() -> None:
-    paused = BackendState("b", "https://b", 2, 1, 4, time.time() + 60, "payment: none left")
-    free = BackendState("d", "https://d", 8, 0, 4, time.time() - 60, "capacity: long ago")
-    text = shown(render(META, COUNTS, Throughput(), [paused, free]))
+    paused = BackendState("b", "https://b", 2, 1, 4, time.time() + 60, "payment: none left", "")
+    free = BackendState("d", "https://d", 8, 0, 4, time.time() - 60, "capacity: long ago", "")
+    ailing = BackendState("e", "https://e", 8, 0, 4, 0.0, "", "[500] Internal")
+    text = shown(render(META, COUNTS, Throughput(), [paused, free, ailing]))
     assert "ndvi  5/10 tiles" in text
     assert "3" in text
     assert "not_started 3" in text
     assert "b: 1/2 jobs  paused: payment: none left" in text
     assert "d: 0/8 jobs" in text
+    assert "e: 0/8 jobs  trouble: [500] Internal" in text
     assert "long ago" not in text
     assert "canceled" not in text
     assert "━" * 60 in text
 
 
 def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
-    state = BackendState("b", "", 2, 0, 0, time.time() + 60, "capacity: [429] [bold]slow[/bold]")
+    state = BackendState("b", "", 2, 0, 0, time.time() + 60, "capacity: [429] [bold]slow[/bold]", "")
     assert "[429] [bold]slow[/bold]" in shown(render(META, COUNTS, Throughput(), [state]))
 
 
@@ -170,6 +179,43 @@ def test_watch_on_a_terminal_ends_with_the_campaign(monkeypatch: pytest.MonkeyPa
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     progress.watch(Store([{S.RUNNING: 10}, {S.FAILED: 10}]), META, lambda: None, console)  # type: ignore[arg-type]
     assert "failed 10" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_watch_outlives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    store = Store([{S.RUNNING: 10}, {S.PUBLISHED: 10}])
+    counts, looks = store.counts, []
+
+    def away(name: str) -> dict[TileStatus, int]:
+        looks.append(name)
+        if len(looks) in {2, 3}:
+            raise StoreUnavailable("Redis does not answer")
+        return counts(name)
+
+    monkeypatch.setattr(store, "counts", away)
+    console = Console(file=io.StringIO(), width=100)
+    progress.watch(store, META, lambda: None, console)  # type: ignore[arg-type]
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split(" (")[0] for line in lines] == [
+        "ndvi: 0/10 done",
+        "Redis does not answer; waiting for it",
+        "ndvi: 10/10 done",
+    ]
+
+
+def test_watch_ends_when_redis_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    calls: list[None] = []
+
+    def look_after() -> None:
+        calls.append(None)
+        raise StoreUnavailable("the embedded Redis does not start")
+
+    console = Console(file=io.StringIO(), width=100)
+    with pytest.raises(StoreUnavailable, match="does not start"):
+        progress.watch(Store([{S.RUNNING: 10}]), META, look_after, console)  # type: ignore[arg-type]
+    assert len(calls) == progress.RESTARTS
 
 
 @pytest.mark.parametrize(
@@ -196,9 +242,12 @@ def test_status_is_json() -> None:
     found = json.loads(json.dumps(report.status(store, META)))  # type: ignore[arg-type]
     assert found["by_status"] == {"not_started": 3, "running": 2, "published": 4, "failed": 1}
     assert (found["campaign"], found["total"]) == ("ndvi", 10)
-    assert found["backends"] == {"b": {"url": "https://b", "parallel_jobs": 2, "used": 1, "waiting": 4, "paused": None}}
+    backend = {"url": "https://b", "parallel_jobs": 2, "used": 1, "waiting": 4, "paused": None, "trouble": None}
+    assert found["backends"] == {"b": backend}
+    assert found["last_tick"] == 10.0
     assert found["catalog"] == "/out/catalog/catalog.json"
-    store.paused_until = time.time() + 60
+    store.paused_until, store.trouble = time.time() + 60, "[500] Internal"
+    assert report.status(store, META)["backends"]["b"]["trouble"] == "[500] Internal"  # type: ignore[arg-type]
     assert report.status(store, META)["backends"]["b"]["paused"] == "payment: none left"  # type: ignore[arg-type]
 
 

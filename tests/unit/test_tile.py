@@ -55,10 +55,13 @@ def test_illegal_transition_names_both_statuses() -> None:
         check_transition(TileStatus.PUBLISHED, TileStatus.RUNNING)
 
 
-def test_marker_changes_with_the_attempt() -> None:
+def test_a_marker_is_of_one_attempt_in_one_run_of_a_campaign() -> None:
     tile = Tile("ndvi", "a", attempt=1)
-    assert tile.marker == "[fleet:ndvi/a/1]"
-    assert tile.evolve(attempt=2).marker != tile.marker
+    assert tile.marker("6dbae8db") == "[fleet:ndvi/a/1 6dbae8db]"
+    others = [tile.evolve(attempt=2), tile.evolve(attempt=11), tile.evolve(id="a1"), tile.evolve(campaign="ndvi2")]
+    markers = {other.marker("6dbae8db") for other in others} | {tile.marker("6dbae8db0"), tile.marker("dbae8db")}
+    assert len(markers) == 6
+    assert not any(tile.marker("6dbae8db") in marker for marker in markers)
 
 
 def test_names_are_safe_in_files_urls_and_keys() -> None:
