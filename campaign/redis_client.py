@@ -66,6 +66,6 @@ def connect(url: str) -> Client:
         raise InvalidInput("FLEET_REDIS_URL: has to be redis://, rediss:// or unix://") from error
     try:
         client.ping()
-    except redis.RedisError as error:
-        raise StoreUnavailable(f"Redis does not answer ({error}); check FLEET_REDIS_URL") from error
+    except (redis.RedisError, StoreUnavailable) as error:
+        raise StoreUnavailable(f"{error}; check FLEET_REDIS_URL") from error
     return cast("Client", client)

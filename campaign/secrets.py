@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import re
 
-_NAMES = r"[\w.-]*(?:password|passwd|secret|token|authorization|signature|credential|api[_-]?key)[\w.-]*"
+_NAME = r"[\w.-]{0,30}(?:password|passwd|secret|token|authorization|signature|credential|api[_-]?key)[\w.-]{0,30}"
+"""Bounded on both sides, so that a long word takes no long time."""
+
+_VALUE = r"""(?:"[^"]*"|'[^']*'|(?:(?:basic|bearer)\s+)?[^\s"',}&)]+)"""
 
 _PATTERNS = (
     # the user name and password of a URL, and all that follows its question mark: signed links are secrets
-    (re.compile(r"(\w+://)[^\s/@'\"]+@"), r"\1***@"),
-    (re.compile(r"(\w+://[^\s'\"?<>]+)\?[^\s'\"<>]+"), r"\1?***"),
+    (re.compile(r"(\b\w{1,20}://)[^\s/@'\"]+@"), r"\1***@"),
+    (re.compile(r"(\b\w{1,20}://[^\s'\"?<>]+)\?[^\s'\"<>]+"), r"\1?***"),
     # name=value, name: value, "name": "value", and tokens as headers have them
-    (
-        re.compile(
-            rf"""(["']?{_NAMES}["']?\s*[:=]\s*)["']?(?:(?:basic|bearer)\s+)?[^\s"',}}&)]+["']?""", re.IGNORECASE
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"\b(bearer|basic)\s+[\w./+=-]{8,}", re.IGNORECASE), r"\1 ***"),
-    (re.compile(r"\b(basic|oidc)/([^/\s]*)/[\w./+=-]+"), r"\1/\2/***"),
+    (re.compile(rf"""(["']?{_NAME}["']?\s{{0,3}}[:=]\s{{0,3}}){_VALUE}""", re.IGNORECASE), r"\1***"),
+    (re.compile(r"\b(bearer|basic)\s+(?=\S*\d|\S{20})[\w./+=-]+", re.IGNORECASE), r"\1 ***"),
+    (re.compile(r"\b(basic|oidc)/([^/\s]{0,40})/[\w./+=-]+"), r"\1/\2/***"),
 )
 
 _VARIABLES = re.compile(r"(FLEET|OPENEO|STAC|AWS)_.*(PASSWORD|SECRET|TOKEN|KEY)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -35,6 +36,9 @@ LOG_ENTRIES = 20
 """Error log entries kept of a failed job."""
 
 _CHUNK_BYTES = 1 << 20
+_SHA256 = "1220"
+"""What a multihash of SHA-256 begins with: its code and its length in bytes, in hexadecimal."""
+
 _LINK_IS_OLD = (401, 403, 404, 410)
 """What object stores answer to a signed link that expired; the next try gets a new one."""
 
@@ -234,6 +238,8 @@ class Asset:
     href: str
     size: int | None
     """Bytes, where the back-end says."""
+    checksum: str = ""
+    """`file:checksum`, where the back-end says."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +256,9 @@ def results(connection: Connection, job_id: str) -> Results:
     document = connection.job(job_id).get_results().get_metadata()
     root = connection.build_url(f"/jobs/{job_id}/results/")
     assets = tuple(
-        Asset(name, requests.compat.urljoin(root, asset["href"]), asset.get("file:size"))
+        Asset(
+            name, requests.compat.urljoin(root, asset["href"]), asset.get("file:size"), asset.get("file:checksum", "")
+        )
         for name, asset in document.get("assets", {}).items()
     )
     return Results(assets, _interval(document))
@@ -275,22 +283,28 @@ def download(connection: Connection, asset: Asset, target: Path) -> None:
     """Stream `asset` into `target`; the back-end's token goes to the back-end only.
 
     Raises:
-        ResultsIncomplete: fewer bytes came than were announced.
+        ResultsIncomplete: other bytes came than were announced.
     """
     auth = connection.auth if _same_origin(connection.root_url, asset.href) else None
     try:
         response = connection.get(asset.href, stream=True, auth=auth)
     except OpenEoApiPlainError as error:
         if error.http_status_code in _LINK_IS_OLD:
-            raise ResultsIncomplete(f"asset {asset.name}: HTTP {error.http_status_code}, its link is too old") from error
+            raise ResultsIncomplete(
+                f"asset {asset.name}: HTTP {error.http_status_code}, its link is too old"
+            ) from error
         raise
     with response, target.open("wb") as file:
         announced = response.headers.get("Content-Length")
+        digest = hashlib.sha256()
         for chunk in response.iter_content(_CHUNK_BYTES):
             file.write(chunk)
+            digest.update(chunk)
     size = target.stat().st_size
     encoded = "Content-Encoding" in response.headers
     expected = [asset.size] if encoded or announced is None else [asset.size, int(announced)]
     for wanted in expected:
         if wanted is not None and wanted != size:
             raise ResultsIncomplete(f"asset {asset.name}: {size} bytes came, {wanted} were announced")
+    if asset.checksum.startswith(_SHA256) and asset.checksum != _SHA256 + digest.hexdigest():
+        raise ResultsIncomplete(f"asset {asset.name}: its checksum is not the one that was announced")

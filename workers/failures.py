@@ -12,7 +12,7 @@ import requests
 import urllib3.exceptions
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError
 
-from campaign.errors import FleetError
+from campaign.errors import FleetError, InvalidInput
 from campaign.secrets import scrub
 
 
@@ -45,6 +45,10 @@ class LoginFailed(FleetError):
 
 class JobRefused(FleetError):
     """The user's `start_job` asked for what a tile cannot have."""
+
+
+class AnswerLost(FleetError):
+    """A job was asked for, and whether it exists is not known."""
 
 
 class UserCodeRaised(FleetError):
@@ -103,7 +107,9 @@ STATUSES: dict[int, ErrorClass] = {
 
 EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (LoginFailed, ErrorClass.AUTH),
+    (InvalidInput, ErrorClass.USER_CODE),  # a campaign file that does not run on this machine
     (JobRefused, ErrorClass.USER_CODE),
+    (AnswerLost, ErrorClass.TRANSIENT),
     (ResultsIncomplete, ErrorClass.TRANSIENT),
     (UnreadableResult, ErrorClass.TRANSIENT),  # another download often is good
     (NoResults, ErrorClass.DATA),

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from campaign.errors import StoreUnavailable
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -80,5 +78,5 @@ class Leases:
                 for lease in held:
                     arguments = [self._store.namespace, lease.token, self.seconds, lease.member]
                     self._renew(keys=[lease.key], args=arguments)
-            except StoreUnavailable as error:
+            except Exception as error:  # noqa: BLE001  (whatever it was, the next turn may go well)
                 log.warning("leases are not renewed: %s", error)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from campaign.tile import Tile
 
 _PART = ".part-"
+_ITEM = ".stac.json"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_NAME = 120
 
@@ -40,17 +41,13 @@ class TileFolder:
 
     def files(self, names: Sequence[str]) -> list[ResultFile]:
         """Where the assets that a back-end calls `names` go: never outside the folder, each to a place of its own."""
-        plain = [_plain(name) for name in names]
-        paths = [
-            safe if plain.count(safe) == 1 else f"{_digest(name)}-{safe}"
-            for name, safe in zip(names, plain, strict=True)
-        ]
+        paths = _distinct([_plain(name) for name in names], names)
         stems = [Path(path).stem.replace(".", "_") for path in paths]
+        with_suffix = [path.replace(".", "_") for path in paths]
+        ids = [stem if stems.count(stem) == 1 else whole for stem, whole in zip(stems, with_suffix, strict=True)]
         return [
-            ResultFile(
-                self.path / path, f"{self._tile.id}.{stem if stems.count(stem) == 1 else path.replace('.', '_')}"
-            )
-            for path, stem in zip(paths, stems, strict=True)
+            ResultFile(self.path / path, f"{self._tile.id}.{ending}")
+            for path, ending in zip(paths, _distinct(ids, names), strict=True)
         ]
 
     def sweep(self) -> None:
@@ -60,7 +57,7 @@ class TileFolder:
 
     def item(self, item_id: str) -> Path:
         """Where the STAC item `item_id` goes."""
-        return self.path / f"{item_id}.stac.json"
+        return self.path / f"{item_id}{_ITEM}"
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[Path]:
@@ -93,8 +90,13 @@ class TileFolder:
 def _plain(name: str) -> str:
     """The last part of an asset's name, in plain letters, neither hidden nor too long."""
     last = unicodedata.normalize("NFKD", name.replace("\\", "/").rsplit("/", 1)[-1])
-    return _UNSAFE.sub("_", last.encode("ascii", "ignore").decode())[-_MAX_NAME:].lstrip(".") or "asset"
+    plain = _UNSAFE.sub("_", last.encode("ascii", "ignore").decode())[-_MAX_NAME:].lstrip(".")
+    return plain.replace(_ITEM, _ITEM.replace(".", "_", 1)) or "asset"
 
 
-def _digest(name: str) -> str:
-    return sha256(name.encode()).hexdigest()[:8]
+def _distinct(values: Sequence[str], names: Sequence[str]) -> list[str]:
+    """`values`, those that occur more than once told apart by a digest of the name they come from."""
+    return [
+        value if values.count(value) == 1 else f"{sha256(name.encode()).hexdigest()[:8]}-{value}"
+        for value, name in zip(values, names, strict=True)
+    ]

@@ -38,6 +38,11 @@ def claim(context: Context, tile: Tile, step: Step, **words: Any) -> Tile:
         NoRoom: with `room="take"`: it waits.
     """
     held = context.store.claim(tile, context.limits.leases.seconds, **words)
+    if tile.status is held.status:  # what another worker did since `tile` was read counts, a job asked for above all
+        now = context.store.get(tile.campaign, tile.id)
+        if now is None or now.holder != held.holder:
+            raise TransitionLost(f"{tile.key}: taken over at once")
+        held = now
     if held.tries > MAX_TRIES:
         fail(context, held, step, Failure(ErrorClass.UNEXPECTED, f"{step} ended its worker {MAX_TRIES} times"))
         raise TransitionLost(f"{tile.key}: {step} ended its worker too often, it failed")

@@ -10,7 +10,7 @@ from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import ErrorClass, JobRefused, UserCodeRaised, classify
+from workers.failures import AnswerLost, ErrorClass, JobRefused, UserCodeRaised, classify
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
@@ -140,6 +140,8 @@ def _start_job(
         raise
     except (Exception, SystemExit) as error:
         raise UserCodeRaised(f"start_job raised {type(error).__name__}") from error
+    if intent.sent and not intent.job_id:
+        raise AnswerLost("start_job went on although the answer to its request for a job was lost")
     if job is not None and not hasattr(job, "job_id"):
         raise JobRefused(f"start_job returned {type(job).__name__}; it has to return a job (create_job) or None")
     if (job.job_id if job else "") != intent.job_id or (job and job.connection is not connection):

@@ -36,4 +36,8 @@ def _overdue(context: Context) -> list[Message | None]:
     overdue = context.limits.overdue()
     steps = {tile.next_step for tile, _ in overdue if tile.next_step}
     busy = {step for step in steps if context.store.queue_length(step)}
-    return [tile_message(tile) for tile, was_held in overdue if was_held or tile.tries or tile.next_step not in busy]
+    return [
+        tile_message(tile)
+        for tile, was_held in overdue
+        if was_held or tile.tries or tile.error_class or tile.next_step not in busy
+    ]

@@ -249,7 +249,6 @@ def test_a_file_without_a_size_that_was_cut_is_noticed_by_reading_it(fleet: Flee
     assert files(fleet) == []
 
 
-@pytest.mark.xfail(strict=True, reason="file:checksum is not looked at")
 def test_a_checksum_tells_of_a_file_that_was_cut(fleet: Fleet) -> None:
     fleet.finished()
     content = b"date,band\n" + b"2024-05-01,1\n" * 100

@@ -340,7 +340,6 @@ def test_a_redis_that_does_not_answer_is_told_without_its_password(monkeypatch: 
     assert "hunter2" not in str(told.value)
 
 
-@pytest.mark.xfail(strict=True, reason="the advice is for errors that are not lost connections only")
 def test_a_redis_that_does_not_answer_at_first_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("campaign.redis_client._RETRIES", 0)
     with pytest.raises(StoreUnavailable, match="check FLEET_REDIS_URL"):

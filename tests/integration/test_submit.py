@@ -504,7 +504,6 @@ def test_a_job_that_came_too_late_is_removed_and_never_started(fleet: Fleet, mon
     assert (fleet.tile("t0").status, fleet.tile("t0").job_id) == (S.QUEUED, job["id"])
 
 
-@pytest.mark.xfail(strict=True, reason="a worker claims a tile as it read it, and does not see what was sent since")
 def test_a_tile_read_before_its_job_was_asked_for(fleet: Fleet) -> None:
     """Two workers got the message; one read the tile, the other asked for a job, lost the answer and let go."""
     stale = fleet.store.claim(fleet.tile("t0"), 60, S.SUBMITTING, room="take", backends=["local"], attempt=1)
@@ -913,7 +912,6 @@ def test_tracebacks_show_the_lines_of_the_file_as_it_was_enqueued(make_fleet: Ca
     assert str(fleet.path) in tile.error
 
 
-@pytest.mark.xfail(strict=True, reason="a campaign file that does not run where the worker is counts as a bug of ours")
 def test_a_file_that_does_not_run_where_the_worker_is_fails_its_tiles_one_by_one(fleet: Fleet) -> None:
     source = "import a_package_that_this_machine_has_not\n" + fleet.meta.source
     fleet.store.put_campaign(replace(fleet.meta, source=source, sha256="1"))
@@ -950,3 +948,23 @@ def test_a_step_that_loses_redis_leaves_its_tile_to_the_tick(fleet: Fleet, monke
     fleet.tick()
     (job,) = fleet.jobs("t0")
     assert fleet.tile("t0").job_id == job["id"]
+
+
+def test_a_lost_answer_that_user_code_swallows_is_not_forgotten(fleet: Fleet) -> None:
+    """start_job catches the error and returns None: the job that exists is found, and the tile not skipped."""
+
+    def careless(connection: Any, **_: Any) -> BatchJob | None:
+        try:
+            return create(connection)
+        except requests.ConnectionError:
+            return None
+
+    fleet.start_with(careless)
+    fleet.sandbox.behave(lost_answers=1.0)
+    fleet.step("t0")
+    assert (fleet.tile("t0").status, fleet.tile("t0").error_class) == (S.SUBMITTING, "transient")
+    fleet.sandbox.reset(fast=True)
+    fleet.is_due("t0")
+    fleet.step("t0")
+    assert fleet.tile("t0").status is S.QUEUED
+    assert [job["id"] for job in fleet.jobs("t0")] == [fleet.tile("t0").job_id]

@@ -97,7 +97,6 @@ def test_a_tile_that_failed_is_told_of_after_its_wait_however_full_the_queue(fle
     assert (step, "t0") in told(tick(fleet.context))
 
 
-@pytest.mark.xfail(strict=True, reason="a tile without tries is told of when its queue is empty only")
 def test_a_tile_put_off_by_a_pause_is_told_of_after_it_however_full_the_queue(fleet: Fleet) -> None:
     fleet.finished()
     fleet.sandbox.behave(server_errors=1.0)

@@ -132,7 +132,6 @@ def test_what_user_code_raises_is_the_users_unless_it_is_the_networks(
     assert str(cause)[:20] in failure.message
 
 
-@pytest.mark.xfail(strict=True, reason="a campaign file that does not run where the worker is counts as a bug of ours")
 def test_a_campaign_file_that_does_not_run_is_the_users() -> None:
     assert classify(InvalidInput("campaign.py, line 1: ModuleNotFoundError")).error_class is E.USER_CODE
 
