@@ -22,7 +22,7 @@ from producer.embedded_redis import running_url
 from producer.status_map import write_status_map
 
 if TYPE_CHECKING:
-    from campaign.store import CampaignMeta
+    from campaign.meta import CampaignMeta
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 CAMPAIGN = "antwerp-ndvi"
