@@ -214,9 +214,9 @@ def status_map(name: str, file: Path | None, workdir: Path | None) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sandbox(arguments: tuple[str, ...]) -> None:
     """Run the local openEO back-end (its own options: sandbox --help)."""
-    import subprocess  # noqa: PLC0415
+    import os  # noqa: PLC0415
 
-    sys.exit(subprocess.call([sys.executable, "-P", "-m", "sandbox", *arguments]))  # noqa: S603
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "sandbox", *arguments])  # noqa: S606  (signals are its own)
 
 
 @main.command()
