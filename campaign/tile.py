@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from campaign.errors import IllegalTransition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What campaign names and tile ids are made of: safe in file names, STAC ids, URLs and Redis keys."""
@@ -169,6 +169,10 @@ class Tile:
     def marker(self, run: str) -> str:
         """What the title of its job carries, so that the job is found again after a crash or a lost answer."""
         return f"[fleet:{self.campaign}/{self.id}/{self.attempt} {run}]"
+
+    def candidates(self, backends: Sequence[str]) -> Sequence[str]:
+        """Those of the campaign's `backends` that it may go to: all, or the one it is pinned to."""
+        return [self.backend] if self.pinned else backends
 
     def evolve(self, **changes: Any) -> Tile:
         """A copy with `changes`."""

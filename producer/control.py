@@ -68,14 +68,13 @@ def _back_to(tile: Tile, step: Step | None) -> TileStatus | None:
 def _send_back(store: TileStore, meta: CampaignMeta, tile: Tile, status: TileStatus) -> Tile:
     if status is not TileStatus.NOT_STARTED:
         return store.transition(tile, status, anyone=True, due=0, **NO_FAILURE)
-    candidates = [tile.backend] if tile.pinned else meta.backends
     fresh = NO_FAILURE | {
         "job_id": "",
         "backend": tile.backend if tile.pinned else "",
         "attempts_before": tile.attempt,
         "finished_at": 0.0,
     }
-    return store.transition(tile, status, anyone=True, room="wait", backends=candidates, **fresh)
+    return store.transition(tile, status, anyone=True, room="wait", backends=tile.candidates(meta.backends), **fresh)
 
 
 def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:

@@ -168,9 +168,8 @@ def send(redis_url: str, namespace: str, messages: Iterable[Message]) -> int:
 def _wait_anew(store: TileStore, meta: CampaignMeta) -> None:
     """Have the tiles without a job wait for room on the back-ends that the campaign has now."""
     for tile in store.tiles(meta.name, TileStatus.NOT_STARTED):
-        candidates = [tile.backend] if tile.pinned else meta.backends
         try:
-            store.transition(tile, TileStatus.NOT_STARTED, room="wait", backends=candidates)
+            store.transition(tile, TileStatus.NOT_STARTED, room="wait", backends=tile.candidates(meta.backends))
         except TransitionLost:
             continue
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 8
 _GONE = (400, 404)
-
 
 _CANNOT = (OpenEoApiError, OpenEoApiPlainError, OpenEoClientException, requests.RequestException, ValueError, KeyError)
 """What the client raises when a back-end does not do as it is asked."""
@@ -98,7 +96,7 @@ def _answer() -> None:
         "stop_jobs": lambda backend: stop_jobs(backend, question["jobs"].get(backend.name, [])),
     }
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        problems = pool.map(partial(answers[sys.argv[1]]), backends)
+        problems = pool.map(answers[sys.argv[1]], backends)
         json.dump({"problems": [line for lines in problems for line in lines]}, sys.stdout)
 
 

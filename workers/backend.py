@@ -85,7 +85,7 @@ class FleetConnection(Connection):
         """Send a request; an error knows how long the back-end asked to wait (`retry_after`, seconds or None)."""
         try:
             response: requests.Response = super().request(method, path, *arguments, **options)
-        except (OpenEoApiError, OpenEoApiPlainError) as error:
+        except OpenEoApiPlainError as error:  # the base of OpenEoApiError, too
             vars(error)["retry_after"] = getattr(self._wait, "seconds", None)
             raise
         return response

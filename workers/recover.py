@@ -71,12 +71,8 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
     """
     log.warning("%s: %s failed (%s): %s", tile.key, step, failure.error_class, failure.message, extra={"action": step})
     try:
-        if failure.error_class in PAUSES:
-            seconds = failure.retry_after or PAUSES[failure.error_class]
-            context.limits.pause(tile.backend, seconds, f"{failure.error_class}: {failure.message}")
-            _again(context, tile, failure, seconds, sure=sure, counts=False)
-        elif failure.error_class is ErrorClass.OUTAGE:
-            seconds = context.limits.outage(tile.backend, f"outage: {failure.message}") or backoff(1)
+        if failure.error_class in PAUSES or failure.error_class is ErrorClass.OUTAGE:
+            seconds = leave_alone(context, tile.backend, failure) or backoff(1)
             _again(context, tile, failure, seconds, sure=sure, counts=False)
         elif failure.error_class is ErrorClass.JOB and tile.status is TileStatus.CREATED:
             job_failed(context, tile, failure)
@@ -86,6 +82,22 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
             fail(context, tile, step, failure)
     except TransitionLost as lost:
         log.info("%s", lost)
+
+
+def leave_alone(context: Context, backend: str, failure: Failure) -> float:
+    """Pause a back-end that asks for that, or that does not answer again and again.
+
+    Returns:
+        For how many seconds; 0 if it is not paused.
+    """
+    reason = f"{failure.error_class}: {failure.message}"
+    if failure.error_class is ErrorClass.OUTAGE:
+        return context.limits.outage(backend, reason)
+    if failure.error_class not in PAUSES:
+        return 0.0
+    seconds = failure.retry_after or PAUSES[failure.error_class]
+    context.limits.pause(backend, seconds, reason)
+    return seconds
 
 
 def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: bool, counts: bool) -> None:  # noqa: PLR0913
@@ -100,7 +112,7 @@ def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: 
 def requeue(context: Context, tile: Tile, *, due: float | None = None, **changes: Any) -> Tile:
     """Send a tile back to the start of its life, to wait for room at once or in `due` seconds."""
     changes |= {"job_id": "", "sent_at": 0.0, "backend": tile.backend if tile.pinned else ""}
-    candidates = [tile.backend] if tile.pinned else context.meta(tile.campaign).backends
+    candidates = tile.candidates(context.meta(tile.campaign).backends)
     room = "wait" if due is None else "free"
     return context.store.transition(tile, TileStatus.NOT_STARTED, due=due, room=room, backends=candidates, **changes)
 
@@ -116,8 +128,8 @@ def fail(context: Context, tile: Tile, step: Step, failure: Failure, **changes: 
 def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None) -> Tile:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
     attempts = context.meta(tile.campaign).max_attempts
-    spent = tile.spent + (costs or 0.0)
     if failure.error_class in _FINAL or tile.attempt - tile.attempts_before >= attempts:
         return fail(context, tile, Step.TRACK, failure, costs=costs)
     entry = {"step": Step.TRACK.value, "costs": costs, **failure_fields(failure)}
+    spent = tile.spent + (costs or 0.0)
     return requeue(context, tile, failure=entry, spent=spent, tries=0, **failure_fields(failure))

@@ -55,7 +55,7 @@ def _claim(context: Context, tile: Tile) -> Tile:
         Step.SUBMIT,
         to=TileStatus.SUBMITTING,
         room="take",
-        backends=[tile.backend] if tile.pinned else context.meta(tile.campaign).backends,
+        backends=tile.candidates(context.meta(tile.campaign).backends),
         attempt=tile.attempt + 1,
         job_id="",
         **fresh,
@@ -178,9 +178,9 @@ def _record(context: Context, tile: Tile, connection: backend.FleetConnection, j
 def _start(context: Context, tile: Tile) -> bool:
     try:
         backend.start(context.connection(tile.backend), tile.job_id)
-    except Exception as error:
-        if isinstance(error, (TransitionLost, StoreUnavailable)):
-            raise
+    except (TransitionLost, StoreUnavailable):
+        raise
+    except Exception as error:  # noqa: BLE001  (see _create)
         recover.step_failed(context, tile, Step.SUBMIT, classify(error), sure=False)
         return False
     return _queued(context, tile)

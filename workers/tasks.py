@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from campaign.errors import TransitionLost
 from campaign.message import FINALIZE, TICK, Message
 from campaign.settings import Settings
-from campaign.tile import NEXT_STEP, Step, Tile
+from campaign.tile import Step, Tile
 from workers.app import app
 from workers.context import Context
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 log = logging.getLogger(__name__)
-
 
 _making = threading.Lock()
 
@@ -91,7 +90,7 @@ def send(messages: Iterable[Message]) -> None:
 def _run(step: Step, work: Callable[[Context, Tile], list[Message]], campaign: str, tile_id: str) -> None:
     """Do `step` if the tile is where it is due; a message that came late or twice changes nothing."""
     tile = context().store.get(campaign, tile_id)
-    if tile is None or NEXT_STEP.get(tile.status) is not step:
+    if tile is None or tile.next_step is not step:
         log.info("%s/%s: nothing to %s", campaign, tile_id, step, extra={"action": step})
         return
     try:

@@ -92,11 +92,7 @@ def _trouble(context: Context, name: str, failure: Failure) -> None:
     """Tell the user, and leave the back-end alone for a while where it asks for that or does not answer."""
     log.warning("%s: %s", name, failure.message, extra={"action": Step.TRACK})
     context.limits.trouble(name, failure.message)
-    if failure.error_class in recover.PAUSES:
-        seconds = failure.retry_after or recover.PAUSES[failure.error_class]
-        context.limits.pause(name, seconds, f"{failure.error_class}: {failure.message}")
-    elif failure.error_class is ErrorClass.OUTAGE:
-        context.limits.outage(name, f"outage: {failure.message}")
+    recover.leave_alone(context, name, failure)
 
 
 def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, dict[str, Any]]:
