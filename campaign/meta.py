@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,33 @@ class CampaignMeta:
     """Digest of the table."""
     created_at: float
     """Seconds since the epoch."""
+    pilot: int = 0
+    budget: float | None = None
+    escalate: Sequence[Mapping[str, Any]] = ()
+    rules: Sequence[Mapping[str, Any]] = ()
+    """The fields of each `Rule`."""
+    cancel_running_job_after: float | None = None
+    cancel_queued_job_after: float | None = None
+    stop_after: int = 5
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Names of its back-ends."""
         return tuple(self.urls)
 
-    def to_store(self) -> dict[str, str | int | float]:
-        """As the fields of a Redis hash."""
-        return asdict(self) | {"urls": json.dumps(dict(self.urls)), "publish": json.dumps(dict(self.publish))}
+    def to_store(self) -> dict[str, str]:
+        """As the fields of a Redis hash: text as it is, everything else as JSON."""
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_store(cls, kept: Mapping[str, str]) -> CampaignMeta:
-        """What `to_store` wrote."""
-        read: dict[str, Callable[[str], Any]] = {"urls": json.loads, "publish": json.loads, "created_at": float}
-        read |= {"max_attempts": int, "total": int}
-        return cls(**{name: read.get(name, str)(value) for name, value in kept.items()})
+        """What `to_store` wrote; fields that are not kept have their defaults, fields of other versions are left out."""
+        read: dict[str, Any] = {
+            field.name: kept[field.name] if field.type == "str" else json.loads(kept[field.name])
+            for field in fields(cls)
+            if field.name in kept
+        }
+        return cls(**read)
 
 
 @dataclass(frozen=True)

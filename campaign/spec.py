@@ -4,72 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-import os
-import re
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence  # noqa: TC003  (pydantic evaluates annotations)
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from campaign.backends import Backend, Name, make_backend, read_backends, settings_problem
 from campaign.errors import InvalidInput
-from campaign.tile import NAME_PATTERN
-
-Auth = Literal["none", "basic", "client_credentials"]
-Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=64)]
+from campaign.failure import Rule  # noqa: TC001  (pydantic evaluates annotations)
 
 RESERVED_NAMES = frozenset({"catalog", "collection"})
 """Files and folders of these names are the catalog's own; upper and lower case are one on some file systems."""
-
-
-class Backend(BaseModel):
-    """An openEO back-end and how much may be asked of it; shared by all workers and campaigns of a fleet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Name
-    """What the `backend_name` column of a table and the names of environment variables say."""
-    url: str
-    """Root URL of its openEO API."""
-    auth: Auth = "none"
-    """How workers log in; user names and secrets come from the environment only."""
-    provider_id: str | None = None
-    """OIDC provider, where the back-end has several."""
-    parallel_jobs: int = Field(default=2, ge=1)
-    """How many jobs of this fleet it may have at once."""
-    poll_interval: float = Field(default=10.0, gt=0)
-    """Shortest time between two looks at its job list, in seconds; while nothing moves they grow up to sixfold."""
-    timeout: float = Field(default=120.0, gt=0)
-    """How long one request may take, in seconds."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_web_address(cls, url: str) -> str:
-        parts = urlsplit(url if "://" in url else f"https://{url}")
-        if parts.username or parts.password:
-            raise ValueError("credentials do not belong into the address; set them in the environment")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http(s) address")
-        return parts.geturl()
-
-    def variable(self, what: str) -> str:
-        """Name of the environment variable for `what`: `FLEET_<BACKEND>_<WHAT>`."""
-        return f"FLEET_{re.sub('[^A-Z0-9]', '_', self.name.upper())}_{what}"
-
-    def secret(self, what: str) -> str | None:
-        """`what` (USERNAME, PASSWORD, CLIENT_ID, CLIENT_SECRET) from the environment, None if it is not set."""
-        return os.environ.get(self.variable(what)) or None
-
-    @classmethod
-    def from_store(cls, kept: Mapping[str, str]) -> Self:
-        """The back-end whose fields the store keeps as text, among others."""
-        return cls.model_validate({name: kept[name] for name in cls.model_fields if kept.get(name)})
 
 
 class Publish(BaseModel):
@@ -107,6 +57,24 @@ class Campaign(BaseModel):
     """Where the items go, and what their collection says."""
     max_attempts: int = Field(default=3, ge=1)
     """How many jobs one tile may cost before it fails."""
+    priority: str | Callable[[Any], float] | None = None
+    """Column with numbers, or a function of the row: tiles with larger ones come first; default: order of the table."""
+    shuffle: bool = False
+    """Whether tiles of equal priority come in random order (the same in each run) instead of the table's."""
+    pilot: int = Field(default=0, ge=0)
+    """How many tiles, the first, run alone; the others only when all of them are published."""
+    budget: float | None = Field(default=None, gt=0)
+    """Credits at which the campaign pauses."""
+    escalate: Sequence[Mapping[str, Any]] = ()
+    """Job options for the second attempt, the third ... of a tile whose job ran out of memory."""
+    rules: Sequence[Rule] = ()
+    """Classes of failures, before the built-in ones."""
+    cancel_running_job_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a running job is canceled; its tile gets another attempt."""
+    cancel_queued_job_after: float | None = Field(default=None, gt=0)
+    """Seconds after which a job that waits in the back-end's queue is canceled; its tile gets another attempt."""
+    stop_after: int = Field(default=5, ge=0)
+    """How many of the first tiles may fail with the same exception of `start_job` before the campaign pauses; 0: never."""
     id_column: str | None = None
     """Column with the tiles' ids; default: `tile_id`, else the index, else the position."""
 
@@ -139,6 +107,8 @@ class Hooks:
 
     start_job: Callable[..., Any]
     """Called by keyword with `row`, `connection`, `connection_provider` and `provider`; returns a job, or None."""
+    authenticate: Callable[..., Any] | None = None
+    """Called by keyword with `connection` and `provider` where a back-end's `auth` is `custom`; logs the connection in."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +170,13 @@ def load_campaign(
     resolved = _resolve_backends(campaign, path, backends_file)
     before = {name: url for name, url in (urls_before or {}).items() if name in resolved}
     backends = _with_urls(resolved, before | dict(urls or {}), path)
-    return CampaignFile(path.resolve(), source, campaign, backends, _hooks(path, module), frozenset(urls or ()))
+    hooks = _hooks(path, module)
+    custom = [backend.name for backend in backends if backend.auth == "custom"]
+    if custom and hooks.authenticate is None:
+        raise InvalidInput(
+            f'{path}: back-end {custom[0]} has auth="custom"; add `def authenticate(connection, provider)`'
+        )
+    return CampaignFile(path.resolve(), source, campaign, backends, hooks, frozenset(urls or ()))
 
 
 def load_hooks(path: Path, source: str) -> Hooks:
@@ -213,12 +189,14 @@ def load_hooks(path: Path, source: str) -> Hooks:
 
 
 def _hooks(path: Path, module: ModuleType) -> Hooks:
-    start_job = getattr(module, "start_job", None)
+    start_job, authenticate = getattr(module, "start_job", None), getattr(module, "authenticate", None)
     if not callable(start_job):
         raise InvalidInput(
             f"{path}: has no start_job; add `def start_job(row, connection, **kwargs)` that returns a job"
         )
-    return Hooks(start_job)
+    if authenticate is not None and not callable(authenticate):
+        raise InvalidInput(f"{path}: authenticate is no function; write `def authenticate(connection, provider)`")
+    return Hooks(start_job, authenticate)
 
 
 def _run(path: Path, source: str) -> ModuleType:
@@ -249,15 +227,6 @@ def _where(path: Path, error: BaseException) -> str:
     return f"{path}{line}: {type(error).__name__}: {error}"
 
 
-def settings_problem(error: ValidationError) -> str:
-    """What pydantic found, on one line: each setting with what is wrong about it."""
-    problems = (
-        ".".join(str(part) for part in problem["loc"] if part not in {"Backend", "str"}) + ": " + problem["msg"]
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    )
-    return f"{error.title}: " + "; ".join(dict.fromkeys(problem.removeprefix(": ") for problem in problems))
-
-
 def _resolve_backends(campaign: Campaign, path: Path, backends_file: Path | None) -> dict[str, Backend]:
     known = read_backends(backends_file or path.parent / "backends.toml", required=backends_file is not None)
     resolved = {}
@@ -279,32 +248,5 @@ def _with_urls(resolved: dict[str, Backend], urls: Mapping[str, str], path: Path
             raise InvalidInput(
                 f"--backend {name}={url}: unknown back-end; {path.name} has {', '.join(sorted(resolved))}"
             )
-        resolved[name] = _backend(f"--backend {name}", resolved[name].model_dump() | {"url": url})
+        resolved[name] = make_backend(f"--backend {name}", resolved[name].model_dump() | {"url": url})
     return tuple(resolved.values())
-
-
-def read_backends(path: Path, *, required: bool = False) -> dict[str, Backend]:
-    """The back-ends of a `backends.toml`, one table `[NAME]` each with the fields of `Backend`.
-
-    Raises:
-        InvalidInput: the file is `required` and missing, or wrong; names the back-end and the field.
-    """
-    if not path.exists():
-        if required:
-            raise InvalidInput(f"{path}: no such file; FLEET_BACKENDS names it")
-        return {}
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: {error}") from error
-    bare = sorted(name for name, table in tables.items() if not isinstance(table, dict))
-    if bare:
-        raise InvalidInput(f"{path}: {', '.join(bare)}: has to stand below the name of a back-end, [NAME]")
-    return {name: _backend(f"{path} [{name}]", {"name": name, **table}) for name, table in tables.items()}
-
-
-def _backend(where: str, fields: dict[str, Any]) -> Backend:
-    try:
-        return Backend(**fields)
-    except ValidationError as error:
-        raise InvalidInput(f"{where}: {settings_problem(error)}") from error

@@ -8,10 +8,10 @@ import uuid
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from campaign.backends import Backend
 from campaign.errors import FleetError, NoRoom, TransitionLost
 from campaign.meta import BackendState, CampaignMeta
 from campaign.redis_client import connect
-from campaign.spec import Backend
 from campaign.tile import TILE_FIELDS, Step, Tile, TileStatus, check_transition
 
 if TYPE_CHECKING:

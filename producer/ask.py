@@ -13,7 +13,7 @@ from campaign.secrets import scrub
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from campaign.spec import Backend
+    from campaign.backends import Backend
 
 _SECONDS = 300.0
 _SECONDS_PER_JOB = 2.0

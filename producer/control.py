@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from campaign.backends import Backend
 from campaign.errors import FleetError, TransitionLost
 from campaign.message import tile_message
-from campaign.spec import Backend
 from campaign.tile import NEXT_STEP, NO_FAILURE, RETRY_FROM, Step, Tile, TileStatus
 from producer.ask import stop_jobs
 from producer.enqueue import send

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 
+_AS_THEY_ARE = ("pilot", "budget", "cancel_running_job_after", "cancel_queued_job_after", "stop_after")
+"""Fields of `Campaign` that workers know by the same name."""
+
 
 @dataclass(frozen=True)
 class Enqueued:
@@ -68,7 +71,7 @@ def enqueue(
     meta = _meta(file, tiles, _digest(table, tiles), known, workdir)
     refuse_changes(store, file, known, meta, tiles)
     for backend in file.backends:
-        store.put_backend(backend.name, {name: value for name, value in backend.model_dump().items() if value})
+        store.put_backend(backend.name, backend.model_dump(exclude_none=True))
         store.clear_pause(backend.name)
     if known is None:
         store.put_table(meta.name, tables.encode(table, CHUNK))
@@ -196,6 +199,9 @@ def _meta(
         total=len(tiles),
         digest=digest,
         created_at=time.time() if known is None else known.created_at,
+        escalate=[dict(options) for options in file.campaign.escalate],
+        rules=[rule.model_dump(mode="json", exclude_none=True) for rule in file.campaign.rules],
+        **{name: getattr(file.campaign, name) for name in _AS_THEY_ARE},
     )
 
 

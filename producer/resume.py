@@ -10,8 +10,9 @@ from campaign.tile import TileStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from campaign.backends import Backend
     from campaign.meta import CampaignMeta
-    from campaign.spec import Backend, CampaignFile
+    from campaign.spec import CampaignFile
     from campaign.store import TileStore
     from campaign.tile import Tile
 

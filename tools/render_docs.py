@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
+from campaign.backends import Backend
 from campaign.settings import Settings
-from campaign.spec import Backend, Campaign, Publish
+from campaign.spec import Campaign, Publish
 from campaign.tile import NEXT_STEP, RETRY_FROM, TRANSITIONS, Step, TileStatus
 from producer.cli import main as cli
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 
-from campaign.spec import Backend
+from campaign.backends import Backend
 from workers.backend import FleetConnection, connect, job_pages
 from workers.failures import LoginFailed, clean
 

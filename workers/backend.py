@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from openeo.rest.job import BatchJob
 
-    from campaign.spec import Backend
+    from campaign.backends import Backend
 
 PAGE = 100
 """Jobs asked for in one page of `GET /jobs`."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campaign import table as tables
+from campaign.backends import Backend
 from campaign.errors import FleetError
-from campaign.spec import Backend, Hooks, load_hooks
+from campaign.spec import Hooks, load_hooks
 from campaign.store import CHUNK, TileStore
 from workers.backend import FleetConnection, connect
 from workers.failures import LoginFailed

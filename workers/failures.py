@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import traceback
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import requests
@@ -13,30 +12,8 @@ import urllib3.exceptions
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError
 
 from campaign.errors import FleetError, InvalidInput
+from campaign.failure import ErrorClass
 from campaign.secrets import scrub
-
-
-class ErrorClass(StrEnum):
-    """Who has to act on a failure, and how."""
-
-    TRANSIENT = "transient"
-    """Nobody: the same again after a while."""
-    OUTAGE = "outage"
-    """Nobody: the back-end does not answer; after some times in a row it is paused, longer and longer."""
-    CAPACITY = "capacity"
-    """Nobody: the back-end wants fewer requests or jobs; it is paused for a while."""
-    AUTH = "auth"
-    """The user: credentials are missing or refused; the back-end is paused, its tiles are kept."""
-    PAYMENT = "payment"
-    """The user: credits are used up; the back-end is paused, its tiles are kept."""
-    DATA = "data"
-    """Nobody: there is nothing to compute from."""
-    JOB = "job"
-    """The back-end's job failed: another attempt, up to the campaign's `max_attempts`."""
-    USER_CODE = "user_code"
-    """The user: a function of the campaign file raised, or asked the back-end for what it does not have."""
-    UNEXPECTED = "unexpected"
-    """Whoever reads the traceback: a bug, ours or a library's, or a file that ends its worker."""
 
 
 class LoginFailed(FleetError):

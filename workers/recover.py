@@ -7,8 +7,9 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from campaign.errors import TransitionLost
+from campaign.failure import ErrorClass
 from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
-from workers.failures import ErrorClass, Failure, failure_fields
+from workers.failures import Failure, failure_fields
 
 if TYPE_CHECKING:
     from workers.context import Context

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
+from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import AnswerLost, ErrorClass, JobRefused, UserCodeRaised, classify
+from workers.failures import AnswerLost, JobRefused, UserCodeRaised, classify
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta

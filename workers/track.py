@@ -12,10 +12,11 @@ import requests
 from openeo.rest import OpenEoApiError, OpenEoClientException
 
 from campaign.errors import StoreUnavailable, TransitionLost
+from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import ErrorClass, Failure, classify, classify_job
+from workers.failures import Failure, classify, classify_job
 from workers.limits import LOST_AFTER
 
 if TYPE_CHECKING:

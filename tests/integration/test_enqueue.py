@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from campaign.backends import Backend
 from campaign.errors import InvalidInput
 from campaign.message import FINALIZE, TICK, finalize_message, tile_message
-from campaign.spec import Backend, load_campaign
+from campaign.spec import load_campaign
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from producer.enqueue import enqueue, output_folder, send
 from workers import tasks

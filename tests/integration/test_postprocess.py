@@ -12,9 +12,10 @@ import pytest
 from openeo.rest import OpenEoApiPlainError
 
 from campaign.errors import TransitionLost
+from campaign.failure import ErrorClass
 from campaign.tile import Step, TileStatus
 from workers import backend
-from workers.failures import ErrorClass, classify
+from workers.failures import classify
 from workers.postprocess import postprocess
 from workers.schemas import validate_item
 

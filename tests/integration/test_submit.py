@@ -14,11 +14,11 @@ import requests
 import shapely
 
 from campaign.errors import StoreUnavailable, TransitionLost
+from campaign.failure import ErrorClass
 from campaign.spec import load_campaign
 from campaign.tile import Step, TileStatus
 from producer.enqueue import enqueue
 from workers import backend, recover
-from workers.failures import ErrorClass
 from workers.submit import submit
 from workers.tick import tick
 

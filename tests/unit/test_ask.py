@@ -8,8 +8,8 @@ import pytest
 import requests
 from openeo.rest import OpenEoApiError
 
+from campaign.backends import Backend
 from campaign.errors import FleetError
-from campaign.spec import Backend
 from producer import ask as asking
 from workers import ask
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from campaign.backends import Backend, read_backends
 from campaign.errors import InvalidInput
-from campaign.spec import Backend, Campaign, load_campaign, load_hooks, read_backends
+from campaign.spec import Campaign, load_campaign, load_hooks
 from campaign.tile import NAME_PATTERN
 
 if TYPE_CHECKING:
