@@ -66,7 +66,7 @@ class Campaign(BaseModel):
     budget: float | None = Field(default=None, gt=0)
     """Credits at which the campaign pauses."""
     escalate: Sequence[Mapping[str, Any]] = ()
-    """Job options for the second attempt, the third ... of a tile whose job ran out of memory."""
+    """Job options that a tile gets after its job ran out of memory: the first of these, then the second ..., then the last."""
     rules: Sequence[Rule] = ()
     """Classes of failures, before the built-in ones."""
     cancel_running_job_after: float | None = Field(default=None, gt=0)

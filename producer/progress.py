@@ -234,12 +234,20 @@ def render(
         *(Text(f"{status} {counts[status]}", style=STYLES[status]) for status in TileStatus if counts.get(status))
     )
     rooms = [
-        Text(f"{state.name}: {state.used}/{state.parallel_jobs} jobs", style="bold")
+        Text(f"{state.name}: {room(state)}", style="bold")
         + Text(f"  {trouble(state)}" if trouble(state) else "", style="red3")
         for state in backends
     ]
     head = Text.assemble((meta.name, "bold"), f"  {done(counts)}/{meta.total} tiles  {_pace(counts, meta, throughput)}")
     return Group(head, bar(counts, meta.total), table, *rooms)
+
+
+def room(state: BackendState) -> str:
+    """How many jobs a back-end has of those that it may have, and how many are created ahead or wait."""
+    ahead = state.places - state.started
+    text = f"{state.started}/{state.most} jobs"
+    text += f", {ahead} ahead" if ahead > 0 else ""
+    return text + (f", {state.waiting} tiles wait" if state.waiting else "")
 
 
 def bar(counts: Mapping[TileStatus, int], total: int, width: int = _BAR) -> Text:
@@ -266,9 +274,12 @@ def plain(
 
 
 def trouble(state: BackendState) -> str:
-    """Why a back-end is paused, or what went wrong there at the last look; empty when all is well."""
+    """Why a back-end is stopped or paused, or what went wrong there at the last look; empty when all is well."""
+    if state.stopped:
+        return f"stopped: {state.stopped}"
     if state.paused:
-        return f"paused: {state.paused_reason}"
+        left = max(1, round(state.paused_until - time.time()))
+        return f"paused for {left} s: {state.paused_reason}"
     return f"trouble: {state.trouble}" if state.trouble else ""
 
 

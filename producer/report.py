@@ -36,7 +36,9 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
         backends[name] = {
             "url": meta.urls[name],
             "parallel_jobs": state.parallel_jobs,
-            "used": state.used,
+            "most_jobs": state.most,
+            "started": state.started,
+            "ahead": max(0, state.places - state.started),
             "waiting": state.waiting,
             "paused": state.paused_reason if state.paused else None,
             "trouble": state.trouble or None,

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from campaign import table as tables
 from campaign.backends import Backend
+from campaign.control import Controls
 from campaign.errors import FleetError
 from campaign.spec import Hooks, load_hooks
 from campaign.store import CHUNK, TileStore
 from workers.backend import FleetConnection, connect
 from workers.failures import LoginFailed
 from workers.limits import Limits
+from workers.pauses import Pauses
+from workers.rates import Rates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +37,12 @@ class Context:
 
     def __init__(self, settings: Settings) -> None:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
+        self.controls = Controls(self.store)
         self.limits = Limits(self.store, settings.lease)
-        self._connections: dict[Backend, FleetConnection] = {}
-        self._refusals: dict[Backend, tuple[float, LoginFailed]] = {}
+        self.pauses = Pauses(self.store)
+        self.rates = Rates(self.store)
+        self._connections: dict[tuple[Any, ...], FleetConnection] = {}
+        self._refusals: dict[tuple[Any, ...], tuple[float, LoginFailed]] = {}
         self._hooks: dict[tuple[str, str], Hooks] = {}
         self._lock = threading.Lock()
         self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -71,19 +77,19 @@ class Context:
         with self._lock:
             connecting = self._connecting[name]
         with connecting:  # one thread logs in, the others wait for it
-            if backend not in self._connections:
-                self._connections[backend] = self._connect(backend)
-            return self._connections[backend]
+            if backend.access not in self._connections:
+                self._connections[backend.access] = self._connect(backend)
+            return self._connections[backend.access]
 
     def _connect(self, backend: Backend) -> FleetConnection:
         """Log in; a refusal is remembered for a while, for back-ends lock out those who keep asking."""
-        until, refusal = self._refusals.get(backend, (0.0, None))
+        until, refusal = self._refusals.get(backend.access, (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise LoginFailed(str(refusal))
         try:
-            return connect(backend)
+            return connect(backend, lambda: self.rates.wait(backend.name))
         except LoginFailed as error:
-            self._refusals[backend] = (time.monotonic() + _SECONDS_REFUSED, error)
+            self._refusals[backend.access] = (time.monotonic() + _SECONDS_REFUSED, error)
             raise
 
     def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from campaign.message import Message, finalize_message, tile_message, track_message
+from campaign.tile import HAS_STARTED
 from workers.finalize import is_stale
-from workers.track import TRACKED
 
 if TYPE_CHECKING:
     from workers.context import Context
@@ -20,11 +20,11 @@ def tick(context: Context) -> list[Message]:
     context.store.tick()
     messages: list[Message | None] = []
     for backend in context.store.backend_names():
-        if context.limits.paused_for(backend, starting=False):
+        if context.pauses.paused_for(backend, starting=False):
             continue
         messages += [tile_message(tile) for tile in context.limits.wake(backend)]
         if context.limits.track_due(backend, TRACK_LOST_AFTER):
-            tracked = [tile for tile in context.limits.on_backend(backend) if tile.status in TRACKED]
+            tracked = [tile for tile in context.store.tiles_on(backend) if tile.status in HAS_STARTED]
             messages += [track_message(backend, tracked)] if tracked else []
     messages += _overdue(context)
     messages += [finalize_message(campaign) for campaign in context.store.campaigns() if is_stale(context, campaign)]

@@ -270,6 +270,7 @@ def write_campaign(tmp_path: Path, fast_sandbox: Sandbox) -> Callable[..., Path]
 
     def write(name: str = "", tiles: int = 3, columns: str = "{}", code: str = "", **settings: Any) -> Path:
         backend = {"name": "local", "url": fast_sandbox.url, "auth": "basic", "parallel_jobs": 2, "poll_interval": 1}
+        backend["prepared_jobs"] = 0
         more = {key: settings.pop(key) for key in ("max_attempts", "output", "id_column") if key in settings}
         words: dict[str, Any] = {"crs": settings.pop("crs", 4326)}
         backends = settings.pop("backends", None) or [backend | settings]

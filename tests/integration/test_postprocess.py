@@ -174,7 +174,7 @@ def test_an_outage_costs_no_try_and_pauses_the_back_end_in_the_end(fleet: Fleet,
 
 def test_results_are_fetched_while_credits_are_missing(fleet: Fleet) -> None:
     fleet.finished()
-    fleet.context.limits.pause("local", 600, "payment: none left")
+    fleet.context.pauses.pause("local", 600, "payment: none left", what="starts")
     fleet.step()
     assert fleet.tile().status is S.POSTPROCESSED
 
@@ -182,7 +182,7 @@ def test_results_are_fetched_while_credits_are_missing(fleet: Fleet) -> None:
 @pytest.mark.parametrize("reason", ["capacity: too many", "auth: refused", "outage: away"])
 def test_nothing_is_fetched_while_the_back_end_is_paused(fleet: Fleet, reason: str) -> None:
     before = fleet.finished()
-    fleet.context.limits.pause("local", 60, reason)
+    fleet.context.pauses.pause("local", 60, reason)
     fleet.sandbox.clear_stats()
     assert fleet.step() == []
     assert fleet.sandbox.stats()["requests"] == {}

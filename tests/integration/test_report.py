@@ -24,7 +24,7 @@ def test_a_campaign_on_its_way(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=30.0)
     fleet.step("t0")
     fleet.step("t1")
-    fleet.context.limits.pause("local", 60, "payment: none left")
+    fleet.context.pauses.pause("local", 60, "payment: none left", what="starts")
     found = json.loads(json.dumps(report.status(fleet.store, fleet.meta)))
     assert found["by_status"] == {"not_started": 1, "queued": 2}
     backend = {"url": fleet.sandbox.url, "parallel_jobs": 2, "used": 2, "waiting": 1, "paused": "payment: none left"}
