@@ -47,10 +47,31 @@ local function count_submission(ns, name)
   redis.call('HSET', key, 'submit_at', string.format('%.6f', at))
 end
 
--- Whether the user, the budget or the pilot holds a tile of this rank back.
+-- How many jobs of a campaign are started, or about to be, and not charged yet.
+local function unpaid(ns, campaign)
+  local index, count = ns .. ':c:' .. campaign .. ':s:', 0
+  for _, status in ipairs({'created', 'queued', 'running', 'finished'}) do
+    count = count + redis.call('ZCARD', index .. status)
+  end
+  for _, name in ipairs(redis.call('SMEMBERS', ns .. ':backends')) do
+    for _, member in ipairs(redis.call('ZRANGE', backend_key(ns, name) .. ':ready', 0, -1)) do
+      if string.match(member, '^([^/]+)/') == campaign then count = count - 1 end
+    end
+  end
+  return count
+end
+
+-- Whether the user, the budget or the pilot holds a tile of this rank back. What a job costs is the mean of those that
+-- were charged, else of the estimates.
 local function held_back(ns, campaign, rank)
-  local found = redis.call('HMGET', ns .. ':c:' .. campaign .. ':control', 'paused', 'held', 'pilot_upto')
-  return found[1] or found[2] or (found[3] and tonumber(rank) >= tonumber(found[3]))
+  local found = redis.call('HMGET', ns .. ':c:' .. campaign .. ':control', 'paused', 'pilot_upto', 'budget', 'spent',
+    'jobs_paid', 'estimated', 'jobs_estimated')
+  if found[1] or (found[2] and tonumber(rank) >= tonumber(found[2])) then return true end
+  if not found[3] then return false end
+  local budget, spent, cost = tonumber(found[3]), tonumber(found[4] or 0), 0
+  if tonumber(found[5] or 0) > 0 then cost = spent / found[5]
+  elseif tonumber(found[7] or 0) > 0 then cost = found[6] / found[7] end
+  return spent >= budget or spent + cost * (unpaid(ns, campaign) + 1) > budget
 end
 
 -- Have a tile wait for room on each of `names`.

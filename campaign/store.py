@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from campaign.backends import Backend
+from campaign.control import Control, Controls
 from campaign.errors import FleetError, NoRoom, TransitionLost
 from campaign.meta import OF_A_PAUSE, BackendState, CampaignMeta
 from campaign.redis_client import connect
@@ -78,6 +79,10 @@ class TileStore:
     def campaigns(self) -> list[str]:
         """Names of all campaigns, sorted."""
         return sorted(name.decode() for name in self.redis.smembers(self.key("campaigns")))
+
+    def control(self, campaign: str) -> Control:
+        """What holds a campaign back, and what it has spent."""
+        return Controls(self).get(campaign)
 
     def put_table(self, campaign: str, chunks: Iterable[bytes]) -> None:
         """Keep the user's table in chunks of `CHUNK` rows."""
@@ -246,6 +251,16 @@ class TileStore:
         pipe.hdel(self.key("b", name), *Backend.model_fields)
         pipe.hset(self.key("b", name), mapping=dict(fields))
         pipe.sadd(self.key("backends"), name)
+        pipe.execute()
+
+    def change_backend(self, name: str, changes: Mapping[str, str | float | None]) -> None:
+        """Change some fields of a back-end; None removes one."""
+        pipe = self.redis.pipeline()
+        for field, value in changes.items():
+            if value is None:
+                pipe.hdel(self.key("b", name), field)
+            else:
+                pipe.hset(self.key("b", name), field, value)
         pipe.execute()
 
     def clear_pause(self, name: str) -> None:

@@ -11,6 +11,7 @@ from campaign import table as tables
 from campaign.errors import FleetError, InvalidInput
 from producer.ask import log_in_problems
 from producer.enqueue import output_folder, read_table, tiles_of
+from producer.order import in_order
 from producer.progress import at_rest
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _table_problems(file: CampaignFile) -> tuple[list[str], pd.DataFrame | None]
         return [str(error)], None
     problems = tables.check_table(table)
     try:
-        tiles_of(file, table)
+        in_order(file, table, tiles_of(file, table))
         tables.encode(table)
     except InvalidInput as error:
         problems.append(str(error))

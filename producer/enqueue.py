@@ -14,12 +14,14 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from campaign import table as tables
+from campaign.control import Controls, is_mended_by_a_new_file
 from campaign.errors import FleetError, InvalidInput, StoreUnavailable, TransitionLost
 from campaign.message import broker_options, tile_message
 from campaign.meta import CampaignMeta
 from campaign.settings import celery_url
 from campaign.store import CHUNK
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
+from producer.order import in_order
 from producer.resume import refuse_changes
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def enqueue(
         InvalidInput: the table is wrong; or the campaign that is there cannot go on with this file.
     """
     table = read_table(file) if table is None else table
-    tiles = tiles_of(file, table)
+    tiles = in_order(file, table, tiles_of(file, table))
     known = store.campaign(file.campaign.name)
     meta = _meta(file, tiles, _digest(table, tiles), known, workdir)
     refuse_changes(store, file, known, meta, tiles)
@@ -77,6 +79,7 @@ def enqueue(
         store.put_table(meta.name, tables.encode(table, CHUNK))
     store.put_campaign(meta)
     store.put_catalog_state(meta.name, errors=0)
+    _control(store, meta, known, tiles)
     new = store.add_tiles(tiles, meta.backends)
     if known is not None and set(known.backends) != set(meta.backends):
         _wait_anew(store, meta)
@@ -119,6 +122,18 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
         Tile(file.campaign.name, tile_id, order=order, backend=pin, pinned=bool(pin))
         for order, (tile_id, pin) in enumerate(zip(ids, pins, strict=True))
     ]
+
+
+def _control(store: TileStore, meta: CampaignMeta, known: CampaignMeta | None, tiles: list[Tile]) -> None:
+    """Write the campaign's budget and, for a new one, its pilot; a mended campaign file ends the pause that it led to."""
+    controls = Controls(store)
+    controls.put(meta.name, budget=meta.budget)
+    if known is None and 0 < meta.pilot < len(tiles):
+        pilot = [tile.id for tile in sorted(tiles, key=lambda tile: tile.place)[: meta.pilot]]
+        controls.put(meta.name, pilot=",".join(pilot), pilot_upto=meta.pilot)
+    if known is not None and known.sha256 != meta.sha256 and is_mended_by_a_new_file(controls.get(meta.name)):
+        controls.put(meta.name, paused="")
+        controls.forget_errors(meta.name)
 
 
 def next_messages(store: TileStore, campaign: str, *, waiting: bool = True) -> Iterable[Message]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from campaign.message import Message, finalize_message, tile_message, track_message
 from campaign.tile import HAS_STARTED
 from workers.finalize import is_stale
+from workers.pilot import look_at_pilot
 
 if TYPE_CHECKING:
     from workers.context import Context
@@ -18,6 +19,8 @@ TRACK_LOST_AFTER = 30.0
 def tick(context: Context) -> list[Message]:
     """Messages about everything that is due now."""
     context.store.tick()
+    for campaign in context.store.campaigns():
+        look_at_pilot(context, campaign)
     messages: list[Message | None] = []
     for backend in context.store.backend_names():
         if context.pauses.paused_for(backend, starting=False):

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from campaign.control import Control
 from campaign.errors import StoreUnavailable
 from campaign.meta import BackendState, CampaignMeta
 from campaign.tile import TERMINAL, Tile, TileStatus
@@ -47,6 +48,12 @@ class Store:
 
     def tiles(self, _: str) -> list[Tile]:
         return self.found
+
+    def tiles_on(self, _: str) -> list[Tile]:
+        return [tile for tile in self.found if tile.status is S.RUNNING]
+
+    def control(self, _: str) -> Control:
+        return Control(spent=6.0, jobs_paid=2)
 
     def get(self, _: str, tile_id: str) -> Tile | None:
         return next((tile for tile in self.found if tile.id == tile_id), None)
@@ -288,7 +295,7 @@ def test_status_is_json() -> None:
     assert found["by_status"] == {"not_started": 3, "running": 2, "published": 4, "failed": 1}
     assert (found["campaign"], found["total"]) == ("ndvi", 10)
     backend = {"url": "https://b", "parallel_jobs": 2, "most_jobs": 2, "started": 1, "ahead": 0, "waiting": 4}
-    backend |= {"paused": None, "trouble": None}
+    backend |= {"paused": None, "stopped": None, "trouble": None, "jobs": {}}
     assert found["backends"] == {"b": backend}
     assert found["last_tick"] == 10.0
     assert found["catalog"] == "/out/catalog/catalog.json"

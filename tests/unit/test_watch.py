@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from campaign.control import Control
 from campaign.errors import FleetError, StoreUnavailable
 from campaign.meta import BackendState
 from campaign.tile import TileStatus
@@ -43,6 +44,9 @@ class Store:
 
     def catalog_state(self, _: str) -> dict[str, Any]:
         return self.catalog
+
+    def control(self, _: str) -> Control:
+        return Control()
 
     def backend(self, _: str) -> BackendState:
         return BackendState(**self.state)
