@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.auth import Auth
+from sandbox.auth import Auth, token_invalid
 from sandbox.behaviour import Dice
 from sandbox.errors import OpenEOError
 from sandbox.options import API_PATH
@@ -38,6 +39,7 @@ class Backend:
         self.options = options
         self.behaviour: Behaviour = options.behaviour
         self.dice = Dice()
+        self._down_since = time.monotonic()
         self.stats = Stats()
         self.auth = Auth(options)
         self.store = Store(options.data / "jobs.sqlite")
@@ -67,9 +69,16 @@ class Backend:
         """
         try:
             self.behaviour = self.behaviour.changed(changes)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise OpenEOError("BadRequest", str(error)) from error
+        if "down" in changes:
+            self._down_since = time.monotonic()
         self.runner.apply(self.behaviour)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nobody is answered at the moment."""
+        return self.behaviour.down < 0 or time.monotonic() - self._down_since < self.behaviour.down
 
     def root(self, request: Request) -> str:
         """URL of the API as this client sees it."""
@@ -81,7 +90,10 @@ class Backend:
         Raises:
             OpenEOError: without one that holds.
         """
-        return self.auth.user_of_header(request.headers.get("authorization"))
+        user = self.auth.user_of_header(request.headers.get("authorization"))
+        if self.behaviour.revoked:
+            raise token_invalid()
+        return user
 
     def user_of_link(self, request: Request) -> str:
         """The user of a signed URL, else of the bearer.

@@ -41,6 +41,10 @@ class Faults:
             return
         self._backend.stats.requests[kind_of(scope["method"], scope["path"])] += 1
         send = self._counted(send)
+        if self._backend.is_down:
+            self._backend.stats.faults["down"] += 1
+            await _hang_up(receive, send)
+            return
         if self._backend.behaviour.latency > 0:
             await asyncio.sleep(self._backend.behaviour.latency)
         refusal = self._refusal() if scope["path"].startswith(API_PATH) else None
@@ -71,7 +75,9 @@ class Faults:
         behaviour = self._backend.behaviour
         retry = {"Retry-After": str(behaviour.retry_after)}
         if self._drawn("server_errors", behaviour.server_errors):
-            status = behaviour.server_error_status
+            status = behaviour.server_error_status or self._backend.dice.pick(
+                "server_error_status", tuple(_REASONS), behaviour.seed
+            )
             if status == _INTERNAL:
                 error = OpenEOError("Internal", "Server error: simulated.")
                 return JSONResponse(error.to_dict(), status)
