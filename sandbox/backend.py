@@ -74,6 +74,8 @@ class Backend:
         if "down" in changes:
             self._down_since = time.monotonic()
         self.runner.apply(self.behaviour)
+        if "script" in changes:
+            self.runner.begin_script()
 
     @property
     def is_down(self) -> bool:

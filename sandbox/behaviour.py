@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandbox.fields import changed, read_seconds_or_always
+from sandbox.memory import read_size
+from sandbox.script import Rule, read_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,6 +66,12 @@ class Behaviour:
     """Share of jobs that end in error with `failure`. A title with `fail:<CODE>` always does, with that code."""
     failure: str = "OOM"
     """OOM, NoDataAvailable, Internal or any other code."""
+    needs_memory: str = field(default="", metadata={"read": read_size})
+    """Memory a job needs, like `4G`: one whose job option `executor-memory` is less (2G if it has none) ends in error
+    with OOM. Empty is no need."""
+    script: tuple[Rule, ...] = field(default=(), metadata={"read": read_script})
+    """What happens to the jobs whose titles match: a list of objects with the fields of `Rule`, or JSON text of one.
+    What a rule says comes before the chances. Setting it begins it anew."""
     token_seconds: float = 0.0
     """Lifetime of new access tokens; 0 stands for a day."""
     signed_urls: bool = False

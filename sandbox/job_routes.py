@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.errors import OpenEOError
+from sandbox.faults import lose_answer
 from sandbox.reading import graph_of, json_body, number
 from sandbox.runner import charge
 from sandbox.store import LEVELS
@@ -68,6 +69,11 @@ class _Jobs:
         body = await json_body(request)
         graph_of(body)
         job = self._store.create(user, body)
+        rule = self._store.fates.of(job)
+        if rule.late_seconds > 0:
+            self._store.hide(job.id, rule.late_seconds)
+        if rule.lost_answer:
+            lose_answer(request, "lost_answers")
         url = f"{self._backend.root(request)}/jobs/{job.id}"
         return Response(status_code=201, headers={"Location": url, "OpenEO-Identifier": job.id})
 
@@ -112,6 +118,8 @@ class _Jobs:
         if job.status not in {*_LOCKED, "finished"}:
             self._check_limits(job.user)
             self._backend.runner.queue(job)
+            if self._store.fates.of(job).lost_start:
+                lose_answer(request, "lost_starts")
         return Response(status_code=202)
 
     def _check_limits(self, user: str) -> None:
@@ -162,7 +170,7 @@ class _Jobs:
     def _progress(self, job: Job) -> int:
         if job.status != "running" or job.started_at is None:
             return 100 if job.status == "finished" else 0
-        share = (time.time() - job.started_at) / max(self._backend.behaviour.job_seconds, _TYPICAL_SECONDS)
+        share = (time.time() - job.started_at) / max(self._backend.runner.job_seconds(job), _TYPICAL_SECONDS)
         return min(95, int(share * 100))
 
 

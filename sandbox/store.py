@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import OpenEOError
+from sandbox.fates import Fates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +42,12 @@ CREATE TABLE IF NOT EXISTS logs (
     message TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS logs_by_job ON logs (job, seq);
+CREATE TABLE IF NOT EXISTS late (
+    job TEXT PRIMARY KEY,
+    until REAL NOT NULL              -- seconds since the epoch; users see the job from then on
+);
 """
+_VISIBLE = "NOT EXISTS (SELECT 1 FROM late WHERE late.job = jobs.id AND late.until > :now)"
 LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -73,7 +80,11 @@ class Job:
 
 
 class Store:
-    """The SQLite file; one connection, used from the server's event loop only."""
+    """The SQLite file; one connection, used from the server's event loop only.
+
+    Attributes:
+        fates: which rules of the script its jobs met.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -81,6 +92,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        self.fates = Fates(self._db)
 
     def close(self) -> None:
         """Close the file."""
@@ -91,28 +103,46 @@ class Store:
         now = datetime.now(UTC)
         job_id = f"j-{now:%y%m%d%H%M%S}{secrets.token_hex(10)}"
         stamp = rfc3339(now)
-        self._db.execute(
-            "INSERT INTO jobs (id, user, status, submission, created, updated) VALUES (?, ?, 'created', ?, ?, ?)",
+        rows = self._db.execute(
+            "INSERT INTO jobs (id, user, status, submission, created, updated) VALUES (?, ?, 'created', ?, ?, ?)"
+            " RETURNING *",
             (job_id, user, json.dumps(submission), stamp, stamp),
-        )
-        return self.get(user, job_id)
+        ).fetchall()
+        return _job(rows[0])
+
+    def hide(self, job_id: str, seconds: float) -> None:
+        """Let nobody see a job for a while."""
+        self._db.execute("INSERT INTO late VALUES (?, ?)", (job_id, time.time() + seconds))
 
     def get(self, user: str, job_id: str) -> Job:
         """A user's job.
 
         Raises:
-            OpenEOError: JobNotFound, also when it is another user's.
+            OpenEOError: JobNotFound, also when it is another user's or hidden.
         """
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ? AND user = ?", (job_id, user)).fetchone()
+        row = self._db.execute(
+            f"SELECT * FROM jobs WHERE id = :id AND user = :user AND {_VISIBLE}",  # noqa: S608 - ours
+            {"id": job_id, "user": user, "now": time.time()},
+        ).fetchone()
         if row is None:
             raise OpenEOError("JobNotFound", f"The batch job {job_id!r} does not exist.")
         return _job(row)
 
+    def find(self, job_id: str) -> Job | None:
+        """A job of any user, hidden or not."""
+        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return _job(row) if row is not None else None
+
     def page(self, user: str, before: int | None, limit: int | None) -> list[Job]:
         """A user's jobs, newest first, with sequence numbers below `before`."""
         rows = self._db.execute(
-            "SELECT * FROM jobs WHERE user = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-            (user, before if before is not None else 1 << 62, limit if limit is not None else -1),
+            f"SELECT * FROM jobs WHERE user = :user AND seq < :before AND {_VISIBLE} ORDER BY seq DESC LIMIT :limit",  # noqa: S608 - ours
+            {
+                "user": user,
+                "before": before if before is not None else 1 << 62,
+                "limit": limit if limit is not None else -1,
+                "now": time.time(),
+            },
         )
         return [_job(row) for row in rows]
 
@@ -181,9 +211,9 @@ class Store:
         return [_entry(row) for row in rows]
 
 
-def rfc3339(time: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     """A time (UTC) as openEO writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _job(row: sqlite3.Row) -> Job:
