@@ -7,12 +7,14 @@ import contextlib
 import shutil
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.auth import Auth, token_invalid
 from sandbox.behaviour import Dice
 from sandbox.errors import OpenEOError
+from sandbox.foreign import new_jobs, past_jobs
 from sandbox.options import API_PATH
 from sandbox.pool import Pool
 from sandbox.runner import Runner
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sandbox.behaviour import Behaviour
+    from sandbox.foreign import Wanted
     from sandbox.options import Options
 
 #: How long a request for what only a warm executor knows may wait, s.
@@ -43,6 +46,8 @@ class Backend:
         self.stats = Stats()
         self.auth = Auth(options)
         self.store = Store(options.data / "jobs.sqlite")
+        if options.foreign_jobs:
+            self.store.add_past(list(past_jobs(options.foreign_jobs, self.foreign_user, datetime.now(UTC))))
         self.pool = Pool(
             options.executors, str(options.scenes) if options.scenes else None, options.data / "executors.log"
         )
@@ -81,6 +86,21 @@ class Backend:
     def is_down(self) -> bool:
         """Whether nobody is answered at the moment."""
         return self.behaviour.down < 0 or time.monotonic() - self._down_since < self.behaviour.down
+
+    @property
+    def foreign_user(self) -> str:
+        """The user who has jobs of other programs: the first client, else the first user."""
+        return next(iter([*self.options.clients, *self.options.users]))
+
+    def add_foreign(self, wanted: Wanted) -> list[str]:
+        """Another client of a user makes jobs now; their ids."""
+        rows = list(new_jobs(wanted))
+        with self.store.transaction():
+            self.store.add(rows)
+            if wanted.status == "queued":
+                for row in rows:
+                    self.runner.queue(self.store.get(wanted.user, row["id"]))
+        return [row["id"] for row in rows]
 
     def root(self, request: Request) -> str:
         """URL of the API as this client sees it."""

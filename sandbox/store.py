@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
@@ -14,7 +15,7 @@ from sandbox.errors import OpenEOError
 from sandbox.fates import Fates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _SCHEMA = """
@@ -109,6 +110,34 @@ class Store:
             (job_id, user, json.dumps(submission), stamp, stamp),
         ).fetchall()
         return _job(rows[0])
+
+    def add(self, rows: Iterable[dict[str, Any]], first: int | None = None) -> None:
+        """Put in whole rows at once, with sequence numbers from `first` on, by default as the newest."""
+        columns = "id, user, status, submission, created, updated, queued_at, started_at, ended_at, outcome"
+        values = ", ".join(f":{column}" for column in columns.split(", "))
+        numbered = ({**row, "seq": None if first is None else first + place} for place, row in enumerate(rows))
+        self._db.executemany(f"INSERT INTO jobs (seq, {columns}) VALUES (:seq, {values})", numbered)  # noqa: S608 - ours
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is changed in the block."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add_past(self, rows: Sequence[dict[str, Any]]) -> bool:
+        """Put in jobs older than all others, the oldest first, once in the file's life; whether it was this time."""
+        with self.transaction():
+            if self._db.execute("PRAGMA user_version").fetchone()[0]:
+                return False
+            # The numbers of jobs that are made later begin at 1 all the same.
+            self.add(rows, 1 - len(rows))
+            self._db.execute("PRAGMA user_version = 1")
+        return True
 
     def hide(self, job_id: str, seconds: float) -> None:
         """Let nobody see a job for a while."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,12 @@ from sandbox.behaviour import Behaviour, Dice, read_behaviour
 from sandbox.cli import build_parser, options_from
 from sandbox.conditions import holds
 from sandbox.errors import OpenEOError
+from sandbox.foreign import past_jobs
 from sandbox.memory import is_too_small, size
 from sandbox.options import Options
 from sandbox.runner import charge
 from sandbox.stats import kind_of
+from sandbox.store import Store
 from sandbox.validation import problems
 
 if TYPE_CHECKING:
@@ -189,3 +193,13 @@ def test_options(tmp_path: Path) -> None:
     for wrong in (["--user", "nobody"], ["--parallel", "0"], ["--scenes", str(tmp_path / "none")]):
         with pytest.raises(ValueError, match="--"):
             options_from(parser.parse_args(wrong))
+
+
+def test_a_long_past_is_made_quickly(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs.sqlite")
+    began = time.perf_counter()
+    assert store.add_past(list(past_jobs(20_000, "demo", datetime.now(UTC))))
+    assert time.perf_counter() - began < 2
+    assert not store.add_past(list(past_jobs(3, "demo", datetime.now(UTC))))
+    assert store.counts() == {"finished": 20_000}
+    store.close()
