@@ -54,6 +54,8 @@ class Behaviour:
     """Running jobs of the whole back-end; 0 keeps what the program was started with."""
     max_active_jobs: int = 0
     """Queued and running jobs a user may have; starting more is answered 400 ConcurrentJobLimit. 0 is no limit."""
+    created_jobs_limit: int = 0
+    """Jobs in status created a user may have; making more is answered 400 JobLimit. 0 is no limit."""
     credits: float = -1.0
     """Credits of each user; starting a job when they are spent is answered 402 PaymentRequired. Negative is no limit."""
     queue_seconds: float = 0.0
@@ -86,6 +88,8 @@ class Behaviour:
     """Share of asset downloads that end half-way and look complete: only the size or checksum tells."""
     ignore_limit: bool = False
     """`GET /jobs` gives every job on one page."""
+    oldest_first: bool = False
+    """`GET /jobs` lists the oldest job first."""
     items: str = "files"
     """Links of results: `files` (one item a file), `none`, `grouped` (STAC 1.1 items of several assets, ids with `:`),
     `feature` (the whole answer is a single Feature, as of API 1.0)."""

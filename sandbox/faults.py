@@ -50,7 +50,7 @@ class Faults:
         if scope["type"] != "http" or scope["path"].startswith("/.sandbox"):
             await self._app(scope, receive, send)
             return
-        self._backend.stats.requests[kind_of(scope["method"], scope["path"])] += 1
+        self._backend.stats.request(kind_of(scope["method"], scope["path"]))
         send = self._counted(send)
         if self._backend.is_down:
             self._backend.stats.faults["down"] += 1

@@ -42,7 +42,7 @@ class Sandbox:
         return ids
 
     def stats(self) -> dict[str, Any]:
-        """Its counters: requests, statuses, faults, slots, jobs."""
+        """Its counters: requests (also by time), submissions, statuses, faults, slots, jobs."""
         return self._admin("GET", "stats")
 
     def clear_stats(self) -> None:

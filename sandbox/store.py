@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS late (
 );
 """
 _VISIBLE = "NOT EXISTS (SELECT 1 FROM late WHERE late.job = jobs.id AND late.until > :now)"
+#: Beyond all sequence numbers.
+_EDGE = 1 << 62
 LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -162,13 +164,15 @@ class Store:
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return _job(row) if row is not None else None
 
-    def page(self, user: str, before: int | None, limit: int | None) -> list[Job]:
-        """A user's jobs, newest first, with sequence numbers below `before`."""
+    def page(self, user: str, beyond: int | None, limit: int | None, *, oldest_first: bool = False) -> list[Job]:
+        """A user's jobs, newest or oldest first, those that come after the one with sequence number `beyond`."""
+        sign, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        edge = -_EDGE if oldest_first else _EDGE
         rows = self._db.execute(
-            f"SELECT * FROM jobs WHERE user = :user AND seq < :before AND {_VISIBLE} ORDER BY seq DESC LIMIT :limit",  # noqa: S608 - ours
+            f"SELECT * FROM jobs WHERE user = :user AND seq {sign} :beyond AND {_VISIBLE} ORDER BY seq {order} LIMIT :limit",  # noqa: S608 - ours
             {
                 "user": user,
-                "before": before if before is not None else 1 << 62,
+                "beyond": beyond if beyond is not None else edge,
                 "limit": limit if limit is not None else -1,
                 "now": time.time(),
             },
@@ -205,10 +209,11 @@ class Store:
         self._db.execute("DELETE FROM logs WHERE job = ?", (job_id,))
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
-    def active(self, user: str) -> int:
-        """How many of a user's jobs are queued or running."""
-        query = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running') AND user = ?"
-        return int(self._db.execute(query, (user,)).fetchone()[0])
+    def count(self, user: str, *statuses: str) -> int:
+        """How many of a user's jobs are in one of some statuses."""
+        marks = ", ".join("?" for _ in statuses)
+        query = f"SELECT count(*) FROM jobs WHERE status IN ({marks}) AND user = ?"  # noqa: S608 - marks only
+        return int(self._db.execute(query, (*statuses, user)).fetchone()[0])
 
     def counts(self) -> dict[str, int]:
         """Number of jobs of all users in each status."""

@@ -27,9 +27,7 @@ def moment(text: str) -> datetime:
 
 def test_a_folder_with_a_long_past(client: Client, tmp_path: Path) -> None:
     arguments = ("--executors", "1", "--foreign-jobs", str(PAST), "--behaviour", "fast=true")
-    began = time.monotonic()
     with running(tmp_path, *arguments) as sandbox:
-        assert time.monotonic() - began < 5
         client.url = sandbox.url
         client.log_in()
         assert sandbox.stats()["jobs"] == {"finished": PAST}

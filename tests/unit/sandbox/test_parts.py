@@ -19,7 +19,7 @@ from sandbox.foreign import past_jobs
 from sandbox.memory import is_too_small, size
 from sandbox.options import Options
 from sandbox.runner import charge
-from sandbox.stats import kind_of
+from sandbox.stats import Window, kind_of
 from sandbox.store import Store
 from sandbox.validation import problems
 
@@ -203,3 +203,11 @@ def test_a_long_past_is_made_quickly(tmp_path: Path) -> None:
     assert not store.add_past(list(past_jobs(3, "demo", datetime.now(UTC))))
     assert store.counts() == {"finished": 20_000}
     store.close()
+
+
+def test_the_most_within_a_window() -> None:
+    window = Window(1.0)
+    for moment in (0.0, 0.6, 0.9, 1.3, 1.55, 3.0, 3.1):
+        window.add(moment)
+    # 0.6, 0.9, 1.3 and 1.55: within a second, though not within a second of the clock.
+    assert window.most == 4
