@@ -40,11 +40,13 @@ def test_down_until_told_otherwise(client: Client, sandbox: Sandbox) -> None:
 
 
 def test_down_for_a_while(client: Client, sandbox: Sandbox) -> None:
-    sandbox.behave(down=0.4)
-    sandbox.behave(latency=0.01)
+    sandbox.behave(down=0.8)
     with pytest.raises(requests.ConnectionError):
         client.get("/")
-    time.sleep(0.4)
+    time.sleep(0.6)
+    # Other changes make it last no longer.
+    sandbox.behave(latency=0.01)
+    time.sleep(0.25)
     assert client.get("/").status_code == 200
 
 

@@ -179,6 +179,17 @@ def test_the_operator_cancels_and_deletes(client: Client, sandbox: Sandbox) -> N
     wait_until(lambda: sandbox.stats()["slots"]["busy"] == 0)
 
 
+def test_the_operators_time_runs_from_the_last_start(client: Client, sandbox: Sandbox) -> None:
+    script(sandbox, {"title": "cancel", "cancel_after": 1.2}, job_seconds=60)
+    job = client.run("cancel")
+    client.delete(f"/jobs/{job}/results")
+    time.sleep(0.7)
+    client.start(job)
+    time.sleep(0.7)
+    assert client.status(job) == "running"
+    assert client.wait(job) == "canceled"
+
+
 def test_a_restart_forgets_neither_counts_nor_deadlines(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     rules = (
         '[{"title": "bad", "failure": "OOM", "times": 1}, {"title": "gone", "vanish_after": 1.5, "job_seconds": 60}]'
