@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import shutil
 import time
@@ -154,7 +155,9 @@ class Runner:
                 return min(due, _TICK)
             if job.id not in self._running and self._store.move(job.id, ["queued"], "running", started_at=time.time()):
                 self._stats.slot(+1)
-                self._running[job.id] = asyncio.create_task(self._run(job))
+                self._running[job.id] = task = asyncio.create_task(self._run(job))
+                # Not at the end of the coroutine: one that is canceled before its first step never gets there.
+                task.add_done_callback(functools.partial(self._ended, job.id))
         return _TICK
 
     async def _run(self, job: Job) -> None:
@@ -167,10 +170,12 @@ class Runner:
             self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - one job's failure must not stop the back-end
             self._fail(job, OpenEOError("Internal", f"The executor failed: {error!r}"))
-        finally:
-            self._running.pop(job.id, None)
-            self._stats.slot(-1)
-            self._wake.set()
+
+    def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
+        """Give back the slot of a job."""
+        self._running.pop(job_id, None)
+        self._stats.slot(-1)
+        self._wake.set()
 
     async def _execute(self, job: Job) -> dict[str, Any]:
         folder = self.job_folder(job.id)
