@@ -71,9 +71,7 @@ class Auth:
             raise OpenEOError("AuthenticationSchemeInvalid", "Authentication method not supported.")
         user = self.read(parts[2], ACCESS)
         if user is None:
-            raise OpenEOError(
-                "TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again."
-            )
+            raise token_invalid()
         return user
 
     def user_of_basic(self, header: str | None) -> str:
@@ -119,6 +117,11 @@ class Auth:
 
     def _sign(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")
+
+
+def token_invalid() -> OpenEOError:
+    """The error of a token that does not hold (any more)."""
+    return OpenEOError("TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again.")
 
 
 def _secret_key(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.auth import ACCESS, DEVICE, PROVIDER, REFRESH
+from sandbox.errors import OpenEOError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,6 +50,8 @@ class _Login:
 
     async def basic(self, request: Request) -> Response:
         user = self._backend.auth.user_of_basic(request.headers.get("authorization"))
+        if self._backend.behaviour.revoked:
+            raise OpenEOError("CredentialsInvalid", "Credentials are not correct.")
         token = self._backend.auth.issue(user, ACCESS, self._backend.behaviour.token_seconds)
         return JSONResponse({"access_token": token})
 
@@ -104,6 +107,8 @@ class _Provider:
 
     async def token(self, request: Request) -> Response:
         form = {key: values[0] for key, values in parse_qs((await request.body()).decode()).items()}
+        if self._backend.behaviour.revoked:
+            return JSONResponse({"error": "invalid_client"}, 401)
         user = self._user_of_grant(form)
         if user is None:
             known = form.get("grant_type") in _GRANTS
@@ -123,7 +128,7 @@ class _Provider:
 
     async def user_info(self, request: Request) -> Response:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        user = self._backend.auth.read(bearer, ACCESS)
+        user = None if self._backend.behaviour.revoked else self._backend.auth.read(bearer, ACCESS)
         return JSONResponse({"sub": user}) if user else JSONResponse({"error": "invalid_token"}, 401)
 
     def _user_of_grant(self, form: dict[str, str]) -> str | None:
