@@ -96,12 +96,15 @@ def table(outcomes: Mapping[str, Outcome], tiles: int) -> str:
         shares = " ".join(f"{outcome.requests[kind]:8.2f}" for kind in kinds)
         figures = f"{outcome.busy:>6.1%} {outcome.wall:>4.0f} s {outcome.per_tile:>8.2f}"
         lines.append(f"{VARIANTS[name].title:32} {tiles_of(name, tiles):>5} {figures}  {shares}")
-    lines += ["", f"{'':32} {'client':>9} {'sandbox':>9} {'sandbox answers in':>20}   refused"]
+    lines += [
+        "",
+        f"{'processors kept busy by':32} {'client':>6} {'sandbox':>8} {'others':>7}   sandbox answers in  refused",
+    ]
     for name, outcome in outcomes.items():
-        cores = f"{outcome.client_cores:>4.2f} CPUs {outcome.server_cores:>4.2f} CPUs"
+        cores = f"{outcome.cores.client:>6.2f} {outcome.cores.sandbox:>8.2f} {outcome.cores.others:>7.2f}"
         answers = f"{outcome.answers[0]:.1f} ms, p95 {outcome.answers[1]:.1f}"
         refused = ", ".join(f"{number} x {status}" for status, number in sorted(outcome.refused.items())) or "none"
-        lines.append(f"{VARIANTS[name].title:32} {cores} {answers:>20}   {refused}")
+        lines.append(f"{VARIANTS[name].title:32} {cores} {answers:>20}  {refused}")
     return "\n".join([*lines, *notes(outcomes)])
 
 
