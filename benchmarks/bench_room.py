@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
-TILES, FEW = 200, 60
+TILES, FEW = 200, 40
 """Tiles of a run, and of one by the job manager, which would take minutes for more."""
 TICK = 0.25
 QUEUED = 10

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import http.client
 import json
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,8 @@ PREPARED = SLOTS
 CREATORS = 8
 THREADS = 64
 PAGE = 100
+UNEVEN = 0.2
+"""Share by which the time between two polls is longer or shorter."""
 _TIMEOUT = 60.0
 
 
@@ -101,8 +104,8 @@ class Loop:
         self._active.add(job)
 
     async def _poll(self, tasks: asyncio.TaskGroup, left: int) -> None:
-        """Ask for the list at even intervals, until all jobs have ended."""
-        clock = asyncio.get_running_loop()
+        """Ask for the list until all jobs have ended; at uneven intervals, or jobs of equal length fall into step."""
+        clock, uneven = asyncio.get_running_loop(), random.Random(0)
         due = clock.time()
         while left:
             for job in await self._ended():
@@ -110,7 +113,7 @@ class Loop:
                 self._room.release()
                 tasks.create_task(self._deliver(job))
                 left -= 1
-            due = max(due + self._every, clock.time())
+            due = max(due + self._every * uneven.uniform(1 - UNEVEN, 1 + UNEVEN), clock.time())
             await asyncio.sleep(due - clock.time())
 
     async def _ended(self) -> list[str]:

@@ -59,6 +59,8 @@ class Outcome:
     """Share of the slots that were busy, from the start of the first job to the end of the last one."""
     requests: Mapping[str, float]
     """Requests per tile by kind."""
+    others: Mapping[str, int]
+    """How many requests there were of each other kind."""
     refused: Mapping[int, int]
     """Answers of 400 and above by status."""
     wall: float
@@ -148,6 +150,7 @@ def _outcome(stats: Mapping[str, Any], tiles: int, wall: float, cores: Cores, an
     return Outcome(
         busy=stats["slots"]["business"],
         requests={kind: number / tiles for kind, number in requests.items()},
+        others={kind: number for kind, number in stats["requests"].items() if kind not in KINDS},
         refused={status: number for status, number in statuses.items() if status >= http.client.BAD_REQUEST},
         wall=wall,
         cores=cores,
