@@ -7,6 +7,7 @@ import http.client
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -56,7 +57,9 @@ class Outcome:
     """What one client did with one sandbox."""
 
     busy: float
-    """Share of the slots that were busy, from the start of the first job to the end of the last one."""
+    """Share of the slots that were busy, from the start of the first job to the start of the last one."""
+    busy_to_end: float
+    """The same, to the end of the last job: with the tail, in which no jobs are left to start."""
     requests: Mapping[str, float]
     """Requests per tile by kind."""
     others: Mapping[str, int]
@@ -137,10 +140,12 @@ def measure(command: Sequence[str], settings: Mapping[str, str], tiles: int, fol
             _run([word.format_map(words_for) for word in command], settings, folder / "client.log")
         wall, client = time.monotonic() - start, _children_cpu() - before
         cores = Cores(client / wall, probe.cores, (_machine_cpu() - machine - client) / wall - probe.cores)
-        return _outcome(sandbox.stats(), tiles, wall, cores, probe.answers)
+        return _outcome(sandbox.stats(), tiles, wall, cores, probe.answers, _busy(folder / "sandbox" / "jobs.sqlite"))
 
 
-def _outcome(stats: Mapping[str, Any], tiles: int, wall: float, cores: Cores, answers: tuple[float, float]) -> Outcome:
+def _outcome(  # noqa: PLR0913, PLR0917  (what was measured)
+    stats: Mapping[str, Any], tiles: int, wall: float, cores: Cores, answers: tuple[float, float], busy: float
+) -> Outcome:
     if stats["jobs"] != {"finished": tiles}:
         raise SystemExit(f"{tiles} finished jobs were expected, the sandbox has {stats['jobs']}")
     requests = Counter(dict.fromkeys([*KINDS.values(), OTHER], 0))
@@ -148,7 +153,8 @@ def _outcome(stats: Mapping[str, Any], tiles: int, wall: float, cores: Cores, an
         requests[KINDS.get(kind, OTHER)] += number
     statuses = {int(status): number for status, number in stats["statuses"].items()}
     return Outcome(
-        busy=stats["slots"]["business"],
+        busy=busy,
+        busy_to_end=stats["slots"]["business"],
         requests={kind: number / tiles for kind, number in requests.items()},
         others={kind: number for kind, number in stats["requests"].items() if kind not in KINDS},
         refused={status: number for status, number in statuses.items() if status >= http.client.BAD_REQUEST},
@@ -156,6 +162,15 @@ def _outcome(stats: Mapping[str, Any], tiles: int, wall: float, cores: Cores, an
         cores=cores,
         answers=answers,
     )
+
+
+def _busy(jobs: Path) -> float:
+    """Share of the slots that were busy from the first start of a job to the last one, from the sandbox's own times."""
+    with contextlib.closing(sqlite3.connect(jobs)) as db:
+        times = db.execute("SELECT started_at, ended_at FROM jobs WHERE started_at IS NOT NULL").fetchall()
+    first, last = float(min(times)[0]), float(max(times)[0])
+    busy = float(sum(min(end, last) - start for start, end in times))
+    return busy / ((last - first) * SLOTS)
 
 
 def _run(command: Sequence[str], settings: Mapping[str, str], log: Path) -> None:

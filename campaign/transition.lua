@@ -19,6 +19,7 @@
 --   N:b:B:ready              sorted set of "C/T" whose job is created and waits for a start, by rank
 --   N:b:B:waiting            set of the campaigns that have tiles waiting for a place there
 --   N:b:B:waiting:C          sorted set of these tiles, by rank
+--   N:b:B:estimate           there while it is not to be asked what a job will cost
 --   N:b:B:tracker            token of the worker that tracks it now
 --   N:due                    sorted set of "C/T" by the time (seconds since the epoch) at which somebody has to look at
 --                            them again: the end of the lease of a tile that a worker holds, the end of a wait before

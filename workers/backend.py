@@ -89,6 +89,7 @@ class FleetConnection(Connection):
         self._gate = gate
         self._login_lock = threading.Lock()
         self._metadata: dict[str, Any] = {}
+        self._metadata_lock = threading.Lock()
         self._wait = threading.local()
         super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=False)
         self.session.mount("https://", adapter := HTTPAdapter(pool_maxsize=_CONNECTIONS))
@@ -135,9 +136,10 @@ class FleetConnection(Connection):
 
     def collection_metadata(self, name: str) -> Any:
         """The metadata of a collection, asked for once: every tile's `load_collection` wants it."""
-        if name not in self._metadata:
-            self._metadata[name] = super().collection_metadata(name)
-        return self._metadata[name]
+        with self._metadata_lock:  # threads that need it first wait for one answer
+            if name not in self._metadata:
+                self._metadata[name] = super().collection_metadata(name)
+            return self._metadata[name]
 
     def log_in(self) -> None:
         """Authenticate as the back-end's settings and the environment say.

@@ -37,6 +37,8 @@ class Context:
 
     def __init__(self, settings: Settings) -> None:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
+        self.tick = settings.tick
+        """Seconds between two ticks of the fleet's clock."""
         self.controls = Controls(self.store)
         self.limits = Limits(self.store, settings.lease)
         self.pauses = Pauses(self.store)

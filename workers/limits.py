@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 LOST_AFTER = 30.0
 """Seconds after which a message that nobody acted on counts as lost, while its queue is empty."""
 
-ASK_AGAIN_AFTER = 3600.0
+ESTIMATE_EVERY = 10
+"""Seconds between two questions for an estimate."""
+
+ASK_AGAIN_AFTER = 3600
 """Seconds after which a back-end that had no estimates is asked for one again."""
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
@@ -57,18 +60,24 @@ class Limits:
             self._redis.srem(self.store.key("b", backend, taken), tile.key)
         self._redis.zrem(self.store.key("b", backend, "ready"), tile.key)
 
-    def estimates(self, backend: str) -> bool:
-        """Whether `backend` may be asked what a job will cost."""
-        until = self._redis.hget(self.store.key("b", backend), "no_estimates_until")
-        return float(until or 0) <= self.store.now()
+    def may_ask_estimate(self, backend: str) -> bool:
+        """Whether the caller may ask `backend` what a job will cost: one at a time, and not one that has no estimates."""
+        key = self.store.key("b", backend, "estimate")
+        return bool(self._redis.set(key, 1, nx=True, ex=ESTIMATE_EVERY))
 
     def no_estimates(self, backend: str) -> None:
         """Note that `backend` did not say what a job will cost; it is not asked again for a while."""
-        self._redis.hset(self.store.key("b", backend), "no_estimates_until", self.store.now() + ASK_AGAIN_AFTER)
+        self._redis.set(self.store.key("b", backend, "estimate"), 0, ex=ASK_AGAIN_AFTER)
 
-    def track_due(self, backend: str, again: float) -> bool:
-        """Whether `backend` is to be looked at now; if so, the next look is in `again` seconds unless set otherwise."""
-        due = float(self._redis.hget(self.store.key("b", backend), "track_at") or 0) <= self.store.now()
+    def track_due(self, backend: str, again: float, early: float = 0.0) -> bool:
+        """Whether `backend` is to be looked at now; if so, the next look is in `again` seconds unless set otherwise.
+
+        Args:
+            backend: its name.
+            again: seconds until the next look.
+            early: seconds that a look may come before its time.
+        """
+        due = float(self._redis.hget(self.store.key("b", backend), "track_at") or 0) <= self.store.now() + early
         if due:
             self.track_in(backend, again)
         return due

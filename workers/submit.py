@@ -199,7 +199,9 @@ def _record(
 
 def _estimate(context: Context, tile: Tile, connection: backend.FleetConnection) -> None:
     """Ask what the job will cost, for the first few of a campaign, where the back-end can tell."""
-    if not context.limits.estimates(tile.backend) or context.controls.get(tile.campaign).jobs_estimated >= ESTIMATED:
+    if context.store.control(tile.campaign).jobs_estimated >= ESTIMATED:
+        return
+    if not context.limits.may_ask_estimate(tile.backend):
         return
     costs = backend.estimate(connection, tile.job_id)
     if costs is None:

@@ -26,7 +26,7 @@ def tick(context: Context) -> list[Message]:
         if context.pauses.paused_for(backend, starting=False):
             continue
         messages += [tile_message(tile) for tile in context.limits.wake(backend)]
-        if context.limits.track_due(backend, TRACK_LOST_AFTER):
+        if context.limits.track_due(backend, TRACK_LOST_AFTER, early=context.tick / 2):
             tracked = [tile for tile in context.store.tiles_on(backend) if tile.status in HAS_STARTED]
             messages += [track_message(backend, tracked)] if tracked else []
     messages += _overdue(context)

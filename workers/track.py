@@ -63,10 +63,12 @@ def track(context: Context, name: str) -> list[Message]:
     with context.limits.tracking(name) as mine:
         if not mine or context.pauses.paused_for(name, starting=False):
             return []
+        began = context.store.now()
         tiles = _tracked(context, name)
         moved = _look(context, name, tiles) if tiles else []
         quiet = context.limits.quiet_for(name, moved=bool(moved))
-        context.limits.track_in(name, _next_look(context, name, tiles.values(), quiet))
+        wait = _next_look(context, name, tiles.values(), quiet)
+        context.limits.track_in(name, max(0.0, began + wait - context.store.now()))
     if any(tile.status not in HAS_STARTED for tile in moved):
         context.pauses.job_ended(name)
     woken = context.limits.wake(name)
@@ -85,7 +87,7 @@ def _tracked(context: Context, name: str) -> dict[str, Tile]:
 
 
 def _next_look(context: Context, name: str, tiles: Iterable[Tile], quiet: int) -> float:
-    """Seconds until the next look: longer while nothing moves, but not beyond the time when a job should end."""
+    """Seconds from one look to the next: longer while nothing moves, but not beyond the time when a job should end."""
     shortest = context.backend(name).poll_interval
     wait = shortest * min(SLOWEST, 1.2**quiet)
     typical, now = context.limits.job_seconds(name), context.store.now()
