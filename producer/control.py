@@ -12,7 +12,7 @@ from producer.ask import stop_jobs
 from producer.enqueue import send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from campaign.meta import CampaignMeta
     from campaign.store import TileStore
@@ -90,11 +90,18 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     for tile in store.tiles(meta.name, TileStatus.CANCELED):
         if tile.job_id and not tile.finished_at:
             jobs.setdefault(tile.backend, []).append(tile.job_id)
-    backends = [Backend.from_store(store.backend_settings(name)) for name in jobs]
+    kept = {name: store.backend_settings(name) for name in jobs}
+    backends = [Backend.from_store(fields) for fields in kept.values()]
     try:
-        return canceled, stop_jobs(backends, jobs) if jobs else []
+        return canceled, stop_jobs(backends, jobs, _login_files(store, kept)) if jobs else []
     except FleetError as error:
         return canceled, [str(error)]
+
+
+def _login_files(store: TileStore, kept: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    """Path and text of the campaign files that log in to back-ends."""
+    metas = {name: store.campaign(fields.get("authenticated_by", "")) for name, fields in kept.items()}
+    return {name: (meta.path, meta.source) for name, meta in metas.items() if meta is not None}
 
 
 def _cancel(store: TileStore, tile: Tile) -> bool:

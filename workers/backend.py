@@ -15,7 +15,8 @@ import requests
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 from openeo.rest.connection import Connection, paginate
 
-from workers.failures import JobRefused, LoginFailed, ResultsIncomplete
+from workers.failures import JobRefused, ResultsIncomplete
+from workers.login import LoginConnection
 from workers.stac import aware
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from openeo.rest.job import BatchJob
 
     from campaign.backends import Backend
+    from campaign.spec import Hooks
 
 PAGE = 100
 """Jobs asked for in one page of `GET /jobs`."""
@@ -64,17 +66,15 @@ class Intent:
 _intent: ContextVar[Intent | None] = ContextVar("intent", default=None)
 
 
-class FleetConnection(Connection):
+class FleetConnection(LoginConnection):
     """A connection that marks the job of a tile in its title, logs in again by itself, and is shared by threads."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self._login_lock = threading.Lock()
+    def __init__(self, backend: Backend, hooks: Hooks | None = None) -> None:
         retry = {"total": 2, "backoff_factor": 0.3, "status_forcelist": [502, 503, 504], "allowed_methods": ["GET"]}
         retry |= {"respect_retry_after_header": False, "raise_on_status": False}
         self._metadata: dict[str, Any] = {}
         self._wait = threading.local()
-        super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=retry)
+        super().__init__(backend, hooks, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=retry)
         self.session.hooks["response"].append(self._note_retry_after)
 
     def _note_retry_after(self, response: requests.Response, *_: Any, **__: Any) -> None:
@@ -95,42 +95,6 @@ class FleetConnection(Connection):
         if name not in self._metadata:
             self._metadata[name] = super().collection_metadata(name)
         return self._metadata[name]
-
-    def log_in(self) -> None:
-        """Authenticate as the back-end's settings and the environment say.
-
-        Raises:
-            LoginFailed: credentials are missing or refused; names the variables to set, never their values.
-        """
-        backend = self.backend
-        if backend.auth == "none":
-            return
-        names = ("USERNAME", "PASSWORD") if backend.auth == "basic" else ("CLIENT_ID", "CLIENT_SECRET")
-        variables = " and ".join(backend.variable(name) for name in names)
-        user, secret = (backend.secret(name) for name in names)
-        try:
-            if backend.auth == "basic":
-                self.authenticate_basic(user, secret if user is None else secret or "")
-            elif user and secret:
-                self.authenticate_oidc_client_credentials(user, secret, provider_id=backend.provider_id)
-            else:
-                self.authenticate_oidc_client_credentials(provider_id=backend.provider_id)
-        except (OpenEoApiError, OpenEoClientException) as error:
-            if getattr(error, "http_status_code", 401) >= requests.codes.server_error:
-                raise
-            found = "were refused" if user and secret else "are not set"
-            raise LoginFailed(f"back-end {backend.name}: cannot log in; {variables} {found}") from error
-
-    def try_access_token_refresh(self, *, reason: str | None = None) -> bool:
-        """Get a new token, also where the first came from a user name and a password."""
-        stale = self.auth
-        with self._login_lock:
-            if self.auth is not stale:
-                return True
-            if self.backend.auth != "basic":
-                return bool(super().try_access_token_refresh(reason=reason))
-            self.log_in()
-            return True
 
     def create_job(self, process_graph: Any, *, title: str | None = None, **options: Any) -> BatchJob:
         """Create a job; while a worker submits a tile, with the tile's marker in its title, and only one."""
@@ -165,9 +129,9 @@ def submitting(intent: Intent) -> Iterator[None]:
         _intent.reset(token)
 
 
-def connect(backend: Backend) -> FleetConnection:
-    """A connection to `backend`, logged in."""
-    connection = FleetConnection(backend)
+def connect(backend: Backend, hooks: Hooks | None = None) -> FleetConnection:
+    """A connection to `backend`, logged in; where its `auth` is `custom`, by the `authenticate` of `hooks`."""
+    connection = FleetConnection(backend, hooks)
     connection.log_in()
     return connection
 

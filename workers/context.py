@@ -19,6 +19,8 @@ from workers.failures import LoginFailed
 from workers.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from campaign.meta import CampaignMeta
@@ -35,8 +37,8 @@ class Context:
     def __init__(self, settings: Settings) -> None:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
         self.limits = Limits(self.store, settings.lease)
-        self._connections: dict[Backend, FleetConnection] = {}
-        self._refusals: dict[Backend, tuple[float, LoginFailed]] = {}
+        self._connections: dict[tuple[Backend, Hooks | None], FleetConnection] = {}
+        self._refusals: dict[tuple[Backend, Hooks | None], tuple[float, LoginFailed]] = {}
         self._hooks: dict[tuple[str, str], Hooks] = {}
         self._lock = threading.Lock()
         self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -67,23 +69,38 @@ class Context:
 
     def connection(self, name: str) -> FleetConnection:
         """The connection of this process to a back-end, logged in; a new one when its settings have changed."""
-        backend = self.backend(name)
+        kept = self.store.backend_settings(name)
+        backend = Backend.from_store(kept)
+        wanted = backend, self._login_hooks(backend, kept)
         with self._lock:
             connecting = self._connecting[name]
         with connecting:  # one thread logs in, the others wait for it
-            if backend not in self._connections:
-                self._connections[backend] = self._connect(backend)
-            return self._connections[backend]
+            if wanted not in self._connections:
+                self._connections[wanted] = self._connect(*wanted)
+            return self._connections[wanted]
 
-    def _connect(self, backend: Backend) -> FleetConnection:
+    def _login_hooks(self, backend: Backend, kept: Mapping[str, str]) -> Hooks | None:
+        """The functions of the campaign file that logs in, where one does.
+
+        Raises:
+            LoginFailed: it is gone, or does not run here: that is the back-end's trouble, not that of a tile.
+        """
+        if backend.auth != "custom":
+            return None
+        try:
+            return self.hooks(self.meta(kept.get("authenticated_by", "")))
+        except FleetError as error:
+            raise LoginFailed(f"back-end {backend.name}: cannot log in; {error}") from error
+
+    def _connect(self, backend: Backend, hooks: Hooks | None) -> FleetConnection:
         """Log in; a refusal is remembered for a while, for back-ends lock out those who keep asking."""
-        until, refusal = self._refusals.get(backend, (0.0, None))
+        until, refusal = self._refusals.get((backend, hooks), (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise LoginFailed(str(refusal))
         try:
-            return connect(backend)
+            return connect(backend, hooks)
         except LoginFailed as error:
-            self._refusals[backend] = (time.monotonic() + _SECONDS_REFUSED, error)
+            self._refusals[backend, hooks] = (time.monotonic() + _SECONDS_REFUSED, error)
             raise
 
     def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:
