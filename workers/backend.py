@@ -1,4 +1,4 @@
-"""The only openEO network code: connections, the job a tile asks for, the list of jobs, logs, results."""
+"""The openEO network code beside logging in: connections, the job a tile asks for, the list of jobs, logs, results."""
 
 from __future__ import annotations
 
