@@ -11,6 +11,7 @@ import requests
 from openeo.rest import OpenEoApiPlainError, OpenEoClientException
 from openeo.rest.auth.oidc import OidcClientCredentialsAuthenticator, OidcException, OidcRefreshTokenAuthenticator
 
+from campaign.errors import FleetError
 from campaign.secrets import scrub
 from workers.failures import LoginFailed, LoginUnavailable
 from workers.tokens import REFUSALS, Token, TokenRefused, TokenSession, for_people, kept_refresh_tokens, refreshable
@@ -126,7 +127,7 @@ def custom(connection: LoginConnection) -> Source:
     def get() -> Token:
         try:
             authenticate(connection=connection, provider=backend.name)
-        except LoginFailed:
+        except FleetError:
             raise
         except (Exception, SystemExit) as error:
             text = f"{_where(backend)}; authenticate raised in {hooks.where(error)}"

@@ -15,6 +15,7 @@ from openeo.rest.auth.auth import BearerAuth, NullAuth
 from openeo.rest.auth.oidc import OidcDeviceAuthenticator
 from openeo.rest.connection import Connection
 
+from campaign.errors import FleetError
 from workers.credentials import WAYS
 from workers.failures import LoginFailed, clean
 from workers.tokens import Token
@@ -37,7 +38,7 @@ _AGAIN_AFTER = 5.0
 _AGAIN_AFTER_REFUSAL = 30.0
 """Seconds between two tries to replace a token that still holds."""
 
-_TROUBLE = (OpenEoClientException, requests.RequestException)
+_TROUBLE = (FleetError, OpenEoClientException, requests.RequestException)
 
 
 @dataclass(frozen=True)

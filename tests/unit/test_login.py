@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openeo.rest.auth.auth import BearerAuth, NullAuth
 
+from campaign.errors import FleetError
 from workers import login as logins
 from workers.failures import LoginFailed, LoginUnavailable
 from workers.login import Login, _Held
@@ -116,7 +117,7 @@ def test_when_it_has_ended_others_wait_for_the_new_one(log_in: Any) -> None:
     assert source.given == 2
 
 
-@pytest.mark.parametrize("problem", [LoginFailed("no"), LoginUnavailable("later")])
+@pytest.mark.parametrize("problem", [LoginFailed("no"), LoginUnavailable("later"), FleetError("no room")])
 def test_trouble_while_it_holds_is_put_off(log_in: Any, problem: Exception) -> None:
     login, source = log_in(5)
     login._held = _Held(login._held.token, due=0.0, ends=time.monotonic() + 60)
