@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campaign.errors import FleetError
 from campaign.secrets import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from campaign.backends import Backend
 
@@ -22,23 +23,31 @@ _SECONDS_PER_JOB = 2.0
 _LONGEST_LINE = 500
 
 
-def log_in_problems(backends: Iterable[Backend], seconds: float = _SECONDS) -> list[str]:
+Files = Mapping[str, tuple[str, str]]
+"""Path and text of the campaign files that log in, by the back-ends whose `auth` is `custom`."""
+
+
+def log_in_problems(backends: Iterable[Backend], seconds: float = _SECONDS, files: Files | None = None) -> list[str]:
     """What is wrong with each back-end or with the credentials for it, a line each; in at most `seconds`.
 
     Raises:
         FleetError: no answer came.
     """
-    return _ask("log_in", {"backends": [backend.model_dump() for backend in backends]}, seconds)
+    return _ask("log_in", _question(backends, files), seconds)
 
 
-def stop_jobs(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]]) -> list[str]:
+def stop_jobs(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]], files: Files | None = None) -> list[str]:
     """Cancel jobs (back-end -> job ids) on their back-ends; returns what went wrong, a line each.
 
     Raises:
         FleetError: no answer came.
     """
     seconds = _SECONDS + _SECONDS_PER_JOB * max(map(len, jobs.values()), default=0)
-    return _ask("stop_jobs", {"backends": [backend.model_dump() for backend in backends], "jobs": dict(jobs)}, seconds)
+    return _ask("stop_jobs", _question(backends, files) | {"jobs": dict(jobs)}, seconds)
+
+
+def _question(backends: Iterable[Backend], files: Files | None) -> dict[str, Any]:
+    return {"backends": [backend.model_dump() for backend in backends], "files": dict(files or {})}
 
 
 def _ask(question: str, about: dict[str, Any], seconds: float) -> list[str]:

@@ -54,7 +54,7 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Ch
     problems = [f"{file.path.name}: {problem}" for problem in found]
     problems += _output_problems(file, workdir)
     if ask_backends:
-        problems += log_in_problems(file.backends)
+        problems += log_in_problems(file.backends, files=_login_files(file))
     return Checked(tuple(problems), table)
 
 
@@ -78,9 +78,14 @@ def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Call
     return checked.table
 
 
+def _login_files(file: CampaignFile) -> dict[str, tuple[str, str]]:
+    """The file itself for each back-end that its `authenticate` logs in to."""
+    return {backend.name: (str(file.path), file.source) for backend in file.backends if backend.auth == "custom"}
+
+
 def _backend_problems(file: CampaignFile) -> list[str]:
     try:
-        return log_in_problems(file.backends, _SECONDS_TO_ANSWER)
+        return log_in_problems(file.backends, _SECONDS_TO_ANSWER, _login_files(file))
     except FleetError as error:
         return [str(error)]
 

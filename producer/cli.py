@@ -76,6 +76,18 @@ def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
 @click.argument("campaign")
 @workdir_option
 @backend_option
+def login(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
+    """Log in to the back-ends of CAMPAIGN in a browser, once for all workers of this machine."""
+    from producer.login import login as log_in  # noqa: PLC0415
+
+    if code := log_in(load(campaign, settings_for(workdir), urls)):
+        sys.exit(code)
+
+
+@main.command()
+@click.argument("campaign")
+@workdir_option
+@backend_option
 @pilot_option
 def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...], pilot: int | None) -> None:
     """Put CAMPAIGN into the store and send its tiles to the workers."""

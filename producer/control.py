@@ -128,9 +128,10 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     for tile in store.tiles(meta.name, TileStatus.CANCELED):
         if tile.job_id and not tile.finished_at:
             jobs.setdefault(tile.backend, []).append(tile.job_id)
-    backends = [Backend.from_store(store.backend_settings(name)) for name in jobs]
+    kept = {name: store.backend_settings(name) for name in jobs}
+    backends = [Backend.from_store(fields) for fields in kept.values()]
     try:
-        return canceled, stop_jobs(backends, jobs) if jobs else []
+        return canceled, stop_jobs(backends, jobs, _login_files(store, kept)) if jobs else []
     except FleetError as error:
         return canceled, [str(error)]
 
@@ -200,6 +201,12 @@ def limit_backend(store: TileStore, name: str, changes: Mapping[str, str]) -> Ba
 def _known_backend(store: TileStore, name: str) -> None:
     if name not in store.backend_names():
         raise InvalidInput(f"no back-end {name!r}; there are: {', '.join(store.backend_names()) or 'none'}")
+
+
+def _login_files(store: TileStore, kept: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    """Path and text of the campaign files that log in to back-ends."""
+    metas = {name: store.campaign(fields.get("authenticated_by", "")) for name, fields in kept.items()}
+    return {name: (meta.path, meta.source) for name, meta in metas.items() if meta is not None}
 
 
 def _cancel(store: TileStore, tile: Tile) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from campaign.backends import Backend
     from campaign.message import Message
     from campaign.spec import CampaignFile
     from campaign.store import TileStore
@@ -73,7 +74,9 @@ def enqueue(
     meta = _meta(file, tiles, _digest(table, tiles), known, workdir)
     refuse_changes(store, file, known, meta, tiles)
     for backend in file.backends:
-        store.put_backend(backend.name, backend.model_dump(exclude_none=True))
+        store.put_backend(
+            backend.name, backend.model_dump(exclude_none=True) | {"authenticated_by": _hook(file, backend)}
+        )
         store.clear_pause(backend.name)
     if known is None:
         store.put_table(meta.name, tables.encode(table, CHUNK))
@@ -85,6 +88,11 @@ def enqueue(
         _wait_anew(store, meta)
     sent = send(redis_url, store.namespace, next_messages(store, meta.name, waiting=new > 0))
     return Enqueued(meta.total, new, sent)
+
+
+def _hook(file: CampaignFile, backend: Backend) -> str:
+    """The campaign whose `authenticate` logs in to a back-end; empty where none does. Campaigns share back-ends."""
+    return file.campaign.name if backend.auth == "custom" else ""
 
 
 def read_table(file: CampaignFile) -> pd.DataFrame:

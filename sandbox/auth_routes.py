@@ -107,15 +107,20 @@ class _Provider:
 
     async def token(self, request: Request) -> Response:
         form = {key: values[0] for key, values in parse_qs((await request.body()).decode()).items()}
-        if self._backend.behaviour.revoked:
+        behaviour = self._backend.behaviour
+        if behaviour.revoked:
             return JSONResponse({"error": "invalid_client"}, 401)
+        if self._backend.dice.throw("provider_errors", behaviour.provider_errors, behaviour.seed):
+            return JSONResponse({"error": "temporarily_unavailable"}, 503)
         user = self._user_of_grant(form)
         if user is None:
             known = form.get("grant_type") in _GRANTS
             error = "invalid_grant" if known else "unsupported_grant_type"
             status = 401 if form.get("grant_type") == "client_credentials" else 400
             return JSONResponse({"error": "invalid_client" if status != 400 else error}, status)  # noqa: PLR2004 - HTTP
-        lifetime = self._backend.behaviour.token_seconds
+        if form["grant_type"] == "refresh_token" and behaviour.single_use_refresh_tokens:
+            self._backend.auth.use_up(form["refresh_token"])
+        lifetime = behaviour.token_seconds
         answer: dict[str, Any] = {
             "access_token": self._backend.auth.issue(user, ACCESS, lifetime),
             "token_type": "Bearer",

@@ -76,6 +76,10 @@ class Behaviour:
     What a rule says comes before the chances. Setting it begins it anew."""
     token_seconds: float = 0.0
     """Lifetime of new access tokens; 0 stands for a day."""
+    single_use_refresh_tokens: bool = False
+    """A refresh token holds for one refresh, whose answer has the next one."""
+    provider_errors: float = 0.0
+    """Share of token requests to the OpenID Connect provider that are answered 503."""
     signed_urls: bool = False
     """Items and assets are given as signed URLs that need no bearer."""
     url_seconds: float = 3600.0

@@ -1,4 +1,4 @@
-"""The only openEO network code: connections, the job a tile asks for, the list of jobs, logs, results."""
+"""The openEO network code beside logging in: connections, the job a tile asks for, the list of jobs, logs, results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from openeo.rest.connection import Connection, paginate
 from requests.adapters import HTTPAdapter
 
 from campaign.failure import ErrorClass
-from workers.failures import JobRefused, LoginFailed, ResultsIncomplete, Throttled, classify
+from workers.failures import JobRefused, ResultsIncomplete, Throttled, classify
+from workers.login import LoginConnection
 from workers.stac import aware
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from openeo.rest.job import BatchJob
 
     from campaign.backends import Backend
+    from campaign.spec import Hooks
 
 PAGE = 100
 """Jobs asked for in one page of `GET /jobs`."""
@@ -81,17 +83,15 @@ class Intent:
 _intent: ContextVar[Intent | None] = ContextVar("intent", default=None)
 
 
-class FleetConnection(Connection):
+class FleetConnection(LoginConnection):
     """A connection that marks the job of a tile in its title, logs in again by itself, and is shared by threads."""
 
-    def __init__(self, backend: Backend, gate: Callable[[], None] | None = None) -> None:
-        self.backend = backend
+    def __init__(self, backend: Backend, hooks: Hooks | None = None, gate: Callable[[], None] | None = None) -> None:
         self._gate = gate
-        self._login_lock = threading.Lock()
         self._metadata: dict[str, Any] = {}
         self._metadata_lock = threading.Lock()
         self._wait = threading.local()
-        super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=False)
+        super().__init__(backend, hooks, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=False)
         self.session.mount("https://", adapter := HTTPAdapter(pool_maxsize=_CONNECTIONS))
         self.session.mount("http://", adapter)
         self.session.hooks["response"].append(self._note_retry_after)
@@ -141,42 +141,6 @@ class FleetConnection(Connection):
                 self._metadata[name] = super().collection_metadata(name)
             return self._metadata[name]
 
-    def log_in(self) -> None:
-        """Authenticate as the back-end's settings and the environment say.
-
-        Raises:
-            LoginFailed: credentials are missing or refused; names the variables to set, never their values.
-        """
-        backend = self.backend
-        if backend.auth == "none":
-            return
-        names = ("USERNAME", "PASSWORD") if backend.auth == "basic" else ("CLIENT_ID", "CLIENT_SECRET")
-        variables = " and ".join(backend.variable(name) for name in names)
-        user, secret = (backend.secret(name) for name in names)
-        try:
-            if backend.auth == "basic":
-                self.authenticate_basic(user, secret if user is None else secret or "")
-            elif user and secret:
-                self.authenticate_oidc_client_credentials(user, secret, provider_id=backend.provider_id)
-            else:
-                self.authenticate_oidc_client_credentials(provider_id=backend.provider_id)
-        except (OpenEoApiError, OpenEoClientException) as error:
-            if getattr(error, "http_status_code", 401) >= requests.codes.server_error:
-                raise
-            found = "were refused" if user and secret else "are not set"
-            raise LoginFailed(f"back-end {backend.name}: cannot log in; {variables} {found}") from error
-
-    def try_access_token_refresh(self, *, reason: str | None = None) -> bool:
-        """Get a new token, also where the first came from a user name and a password."""
-        stale = self.auth
-        with self._login_lock:
-            if self.auth is not stale:
-                return True
-            if self.backend.auth != "basic":
-                return bool(super().try_access_token_refresh(reason=reason))
-            self.log_in()
-            return True
-
     def create_job(
         self, process_graph: Any, *, title: str | None = None, job_options: dict[str, Any] | None = None, **more: Any
     ) -> BatchJob:
@@ -210,14 +174,15 @@ def submitting(intent: Intent) -> Iterator[None]:
         _intent.reset(token)
 
 
-def connect(backend: Backend, gate: Callable[[], None] | None = None) -> FleetConnection:
+def connect(backend: Backend, hooks: Hooks | None = None, gate: Callable[[], None] | None = None) -> FleetConnection:
     """A connection to `backend`, logged in.
 
     Args:
         backend: where it is.
+        hooks: their `authenticate` logs in where its `auth` is `custom`.
         gate: called before each request to it; waits until that may be sent.
     """
-    connection = FleetConnection(backend, gate)
+    connection = FleetConnection(backend, hooks, gate)
     connection.log_in()
     return connection
 

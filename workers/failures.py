@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
-from openeo.rest import OpenEoApiError, OpenEoApiPlainError
+from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 
 from campaign.errors import FleetError, InvalidInput
 from campaign.failure import ErrorClass
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from campaign.failure import Rule
 
 
-class LoginFailed(FleetError):
-    """Credentials are missing or refused."""
+class LoginFailed(FleetError, OpenEoClientException):
+    """Credentials are missing or refused; any request may say so, when its token has to be replaced."""
+
+
+class LoginUnavailable(requests.ConnectionError):
+    """The identity provider does not answer as it should; nothing is known of the credentials."""
 
 
 class JobRefused(FleetError):
@@ -109,6 +113,7 @@ when to come back is about capacity."""
 
 EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (LoginFailed, ErrorClass.AUTH),
+    (LoginUnavailable, ErrorClass.OUTAGE),
     (InvalidInput, ErrorClass.USER_CODE),  # a campaign file that does not run on this machine
     (JobRefused, ErrorClass.USER_CODE),
     (AnswerLost, ErrorClass.TRANSIENT),

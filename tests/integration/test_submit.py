@@ -854,14 +854,14 @@ def test_a_token_that_expires_is_replaced(
     fleet = make_fleet(auth=auth)
     fleet.sandbox.behave(token_seconds=0.2)
     connection = fleet.context.connection("local")
-    first = connection.auth
+    first = connection.auth.bearer
     fleet.sandbox.behave(token_seconds=0.0)
     time.sleep(0.3)
     fleet.step("t0")
     tile = fleet.tile("t0")
     assert (tile.status, tile.error) == (S.QUEUED, "")
     assert fleet.context.connection("local") is connection
-    assert connection.auth is not first
+    assert connection.auth.bearer != first
     assert connection.job(tile.job_id).describe()["title"].endswith(marker(fleet, tile))
 
 
