@@ -41,6 +41,7 @@ class TileStore:
         self.redis: Any = client  # redis-py types its answers as bytes or text; ours are bytes
         self.namespace = namespace
         self._transition = client.register_script(read_script("room.lua") + read_script("transition.lua"))
+        self._hurry = client.register_script(read_script("hurry.lua"))
         self._add = client.register_script(read_script("room.lua") + read_script("add.lua"))
 
     @classmethod
@@ -264,8 +265,13 @@ class TileStore:
         pipe.execute()
 
     def clear_pause(self, name: str) -> None:
-        """End the pause of a back-end and forget what led to it: the user has mended it."""
+        """End the pause of a back-end and forget what led to it: the user has mended it. What waited for that is due."""
         self.redis.hdel(self.key("b", name), *OF_A_PAUSE, "trouble")
+        waiting = self.tiles_on(name)
+        for campaign in self.campaigns():
+            waiting += [tile for tile in self.tiles(campaign, TileStatus.FINISHED) if tile.backend == name]
+        if waiting:
+            self._hurry(args=[self.namespace, *(tile.key for tile in waiting)])
 
     def backend_names(self) -> list[str]:
         """Names of all back-ends of the fleet, sorted."""

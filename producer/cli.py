@@ -134,7 +134,8 @@ def _show(store: TileStore, meta: CampaignMeta) -> None:
 
     counts = store.counts(meta.name)
     backends = [store.backend(backend) for backend in meta.backends]
-    console().print(progress.render(meta, counts, progress.Throughput(), backends))
+    terminal = console()
+    terminal.print(progress.render(meta, counts, progress.Throughput(), backends), soft_wrap=not terminal.is_terminal)
     for line in report.lines(store, meta):
         click.echo(line)
 

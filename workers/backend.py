@@ -17,8 +17,7 @@ from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientExcepti
 from openeo.rest.connection import Connection, paginate
 from requests.adapters import HTTPAdapter
 
-from campaign.failure import ErrorClass
-from workers.failures import JobRefused, ResultsIncomplete, Throttled, classify
+from workers.failures import JobRefused, ResultsIncomplete, Throttled, is_away
 from workers.login import LoginConnection
 from workers.stac import aware
 
@@ -161,7 +160,7 @@ def _worth_another(error: Exception) -> bool:
     """Whether a request that only reads may well be answered if it is sent again at once."""
     if isinstance(error, OpenEoApiPlainError):
         return error.http_status_code in _OF_THE_MOMENT and not getattr(error, "retry_after", None)
-    return classify(error).error_class is ErrorClass.TRANSIENT
+    return not is_away(error)
 
 
 @contextmanager

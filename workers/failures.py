@@ -120,7 +120,9 @@ EXCEPTIONS: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (ResultsIncomplete, ErrorClass.TRANSIENT),
     (UnreadableResult, ErrorClass.TRANSIENT),  # another download often is good
     (NoResults, ErrorClass.DATA),
-    (requests.exceptions.ConnectTimeout, ErrorClass.OUTAGE),
+    (requests.exceptions.SSLError, ErrorClass.TRANSIENT),
+    (requests.exceptions.RetryError, ErrorClass.TRANSIENT),
+    (requests.ConnectionError, ErrorClass.OUTAGE),  # with ConnectTimeout
     (requests.RequestException, ErrorClass.TRANSIENT),
     (urllib3.exceptions.HTTPError, ErrorClass.TRANSIENT),
     (OSError, ErrorClass.TRANSIENT),  # a full disk, a network share that is away
@@ -159,6 +161,11 @@ def classify(error: BaseException, rules: Sequence[Rule] = ()) -> Failure:
     return failure
 
 
+def is_away(error: Exception) -> bool:
+    """Whether there was no server to connect to."""
+    return any(word in str(error) for word in _NO_CONNECTION)
+
+
 def _by_tables(error: BaseException) -> Failure:
     if isinstance(error, UserCodeRaised) and error.__cause__ is not None:
         cause = error.__cause__
@@ -173,8 +180,6 @@ def _known(error: BaseException, other_4xx: ErrorClass) -> Failure | None:
     if isinstance(error, (OpenEoApiError, OpenEoApiPlainError)):
         return _refused(error, other_4xx)
     message = clean(f"{type(error).__name__}: {error}")
-    if isinstance(error, requests.ConnectionError) and any(word in str(error) for word in _NO_CONNECTION):
-        return Failure(ErrorClass.OUTAGE, message)
     return next((Failure(found, message) for kind, found in EXCEPTIONS if isinstance(error, kind)), None)
 
 

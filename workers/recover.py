@@ -106,7 +106,7 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
         if failure.ours:
             _again(context, tile, failure, failure.retry_after or 1.0, sure=sure, counts=False)
         elif failure.error_class in PAUSES or failure.error_class is ErrorClass.OUTAGE:
-            _wait_for_backend(context, tile, failure, sure=sure)
+            _wait_for_backend(context, tile, step, failure, sure=sure)
         elif tile.status is TileStatus.CREATED and failure.error_class in _OF_A_JOB:
             job_failed(context, tile, failure)
         elif failure.error_class is ErrorClass.TRANSIENT and tile.tries < MAX_TRIES:
@@ -124,16 +124,28 @@ def _may_go_elsewhere(tile: Tile, failure: Failure) -> bool:
     return tile.status is TileStatus.SUBMITTING and failure.error_class is ErrorClass.BACKEND
 
 
-def _wait_for_backend(context: Context, tile: Tile, failure: Failure, *, sure: bool) -> None:
-    """Pause the back-end if it asks for that; a created job that it does not take now waits for its turn."""
+def _wait_for_backend(context: Context, tile: Tile, step: Step, failure: Failure, *, sure: bool) -> None:
+    """Pause the back-end if it asks for that; the tile goes on when the pause ends, and loses no try.
+
+    As long as it is not paused, the failure may be the tile's own, and counts as a try.
+    """
     if failure.code in JOB_LIMITS and tile.status is TileStatus.CREATED:
         has = [other for other in context.store.tiles_on(tile.backend) if other.status in HAS_STARTED]
-        context.pauses.full(tile.backend, len(has), failure.retry_after or PAUSES[failure.error_class], reason(failure))
-        changes = failure_fields(failure) | {"tries": max(0, tile.tries - 1)}
+        seconds = failure.retry_after or PAUSES[failure.error_class]
+        context.pauses.full(tile.backend, len(has), seconds, reason(failure))
+    else:
+        seconds = leave_alone(context, tile.backend, failure)
+    changes = failure_fields(failure) | {"tries": max(0, tile.tries - 1)}
+    if not seconds and tile.tries >= MAX_TRIES:
+        fail(context, tile, step, failure)
+    elif not seconds:
+        _again(context, tile, failure, backoff(tile.tries), sure=sure, counts=True)
+    elif tile.status is TileStatus.CREATED:
         context.store.transition(tile, tile.status, room="ready", **changes)
-        return
-    seconds = leave_alone(context, tile.backend, failure) or backoff(1)
-    _again(context, tile, failure, seconds, sure=sure, counts=False)
+    elif tile.status is TileStatus.SUBMITTING and sure:
+        requeue(context, tile, attempt=tile.attempt - 1, **changes)
+    else:
+        context.store.transition(tile, tile.status, due=seconds, **changes)
 
 
 def leave_alone(context: Context, backend: str, failure: Failure) -> float:

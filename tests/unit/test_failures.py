@@ -69,7 +69,7 @@ TABLE: list[tuple[BaseException, ErrorClass]] = [
     (api(404, "CollectionNotFound"), E.BACKEND),
     (api(404, "JobNotFound"), E.JOB),
     (plain(404), E.TRANSIENT),
-    (requests.ConnectionError("reset"), E.TRANSIENT),
+    (requests.ConnectionError("reset"), E.OUTAGE),
     (requests.ConnectionError("Max retries exceeded (Caused by NewConnectionError('refused'))"), E.OUTAGE),
     (requests.ConnectionError("Max retries exceeded (Caused by NameResolutionError('unknown'))"), E.OUTAGE),
     (requests.ConnectTimeout("slow"), E.OUTAGE),
