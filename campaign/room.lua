@@ -18,10 +18,11 @@ local function limits_of(ns, name)
 end
 
 -- Free places for tiles whose job is to be created, negative where only jobs created ahead have some; and whether any is.
-local function places_on(ns, name)
+-- `idle` places count as free.
+local function places_on(ns, name, idle)
   local most, ahead = limits_of(ns, name)
   if not most then return 0, false end
-  local free = most - redis.call('SCARD', backend_key(ns, name) .. ':slots')
+  local free = most - redis.call('SCARD', backend_key(ns, name) .. ':slots') + (idle or 0)
   return free, free + ahead > 0
 end
 

@@ -41,7 +41,6 @@ def submit(context: Context, tile: Tile) -> list[Message]:
     except NoRoom:
         return []
     if not held.holder:  # its job may not be started yet: it was not woken, somebody asked again
-        context.store.transition(held, held.status, tries=tile.tries)
         return []
     with context.limits.leases.tile(held):
         started = _start(context, held) if held.status is TileStatus.CREATED else _create(context, held)
