@@ -78,8 +78,8 @@ def _create(context: Context, tile: Tile) -> bool:
     """
     meta = context.meta(tile.campaign)
     holding = _Holding(context, tile)
-    options = meta.escalate[tile.escalation - 1] if tile.escalation else {}
-    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options)
+    options = meta.escalate[: tile.escalation][-1:] or [{}]  # the last one, where the campaign has fewer by now
+    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options[0])
     try:
         connection = context.connection(tile.backend)
         if tile.sent_at:
