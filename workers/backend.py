@@ -266,7 +266,7 @@ def estimate(connection: Connection, job_id: str) -> float | None:
     try:
         costs = connection.get(f"/jobs/{job_id}/estimate", expected_status=200).json().get("costs")
         return None if costs is None else float(costs)
-    except (*_CANNOT, Throttled, ValueError, TypeError):
+    except (*_CANNOT, Throttled, AttributeError, ValueError, TypeError):
         return None
 
 
@@ -284,10 +284,17 @@ def stop_quietly(connection: Connection, job_id: str, *, remove: bool) -> None:
 
 
 def error_logs(connection: Connection, job_id: str) -> str:
-    """The messages of a job's last error log entries, a line each; empty if they cannot be had."""
+    """The messages of a job's last error log entries, a line each; empty if they cannot be had.
+
+    Raises:
+        OpenEoApiPlainError: the back-end wants to be asked later.
+        Throttled: too many requests wait for it.
+    """
     try:
         entries = connection.job(job_id).logs(level="error")
-    except _CANNOT:
+    except _CANNOT as error:
+        if classify(error).error_class is ErrorClass.CAPACITY:
+            raise
         return ""
     return "\n".join(str(entry.get("message", "")) for entry in list(entries)[-LOG_ENTRIES:])
 
