@@ -53,7 +53,7 @@ local due_key = ns .. ':due'
 local index = ns .. ':c:' .. campaign .. ':s:'
 local tile = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'backend', 'order', 'call', 'rank', 'costs', 'spent')
 local status, attempt, held_by, backend, order = tile[1], tile[2] or '0', tile[3], tile[4] or '', tile[5] or '0'
-local rank, paid = tile[7] or order, (tile[8] or 0) + (tile[9] or 0)
+local rank, costs_then, spent_then = tile[7] or order, (tile[8] or 0) + 0, (tile[9] or 0) + 0
 if not status then return {'missing'} end
 if tile[6] == call then return {'ok', redis.call('HGET', KEYS[1], 'since'), backend, held_by or ''} end
 if status ~= from then return {'lost', status} end
@@ -121,11 +121,13 @@ if to ~= from then
 end
 redis.call('HSET', KEYS[1], unpack(set))
 if #drop > 0 then redis.call('HDEL', KEYS[1], unpack(drop)) end
-local costs = redis.call('HMGET', KEYS[1], 'costs', 'spent')
-local more = (costs[1] or 0) + (costs[2] or 0) - paid
+local charged = redis.call('HMGET', KEYS[1], 'costs', 'spent')
+local costs, spent = (charged[1] or 0) + 0, (charged[2] or 0) + 0
+local more = costs + spent - (costs_then + spent_then)
 if more ~= 0 then
+  local paid = (costs > 0 and 1 or 0) - (costs_then > 0 and 1 or 0) + (spent > spent_then and 1 or 0)
   redis.call('HINCRBYFLOAT', ns .. ':c:' .. campaign .. ':control', 'spent', more)
-  redis.call('HINCRBY', ns .. ':c:' .. campaign .. ':control', 'jobs_paid', more > 0 and 1 or -1)
+  redis.call('HINCRBY', ns .. ':c:' .. campaign .. ':control', 'jobs_paid', paid)
 end
 if due == '' then
   redis.call('ZREM', due_key, member)
