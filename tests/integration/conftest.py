@@ -17,7 +17,7 @@ import requests
 from campaign.errors import TransitionLost
 from campaign.message import FINALIZE
 from campaign.settings import Settings
-from campaign.spec import load_campaign
+from campaign.spec import Campaign, load_campaign
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from producer.enqueue import enqueue
 from sandbox.spawn import Sandbox, running
@@ -271,7 +271,7 @@ def write_campaign(tmp_path: Path, fast_sandbox: Sandbox) -> Callable[..., Path]
     def write(name: str = "", tiles: int = 3, columns: str = "{}", code: str = "", **settings: Any) -> Path:
         backend = {"name": "local", "url": fast_sandbox.url, "auth": "basic", "parallel_jobs": 2, "poll_interval": 1}
         backend["prepared_jobs"] = 0
-        more = {key: settings.pop(key) for key in ("max_attempts", "output", "id_column") if key in settings}
+        more = {key: settings.pop(key) for key in list(settings) if key in Campaign.model_fields and key != "backends"}
         words: dict[str, Any] = {"crs": settings.pop("crs", 4326)}
         backends = settings.pop("backends", None) or [backend | settings]
         words |= {"name": name or f"c{uuid.uuid4().hex[:8]}", "tiles": tiles, "columns": columns}

@@ -652,7 +652,6 @@ def test_refused_credentials_pause_the_back_end(fleet: Fleet, password: str, mon
     assert fleet.due_in("t0") is None
 
 
-
 def test_refused_credentials_are_not_tried_again_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads with tiles of the same back-end would have the user locked out."""
     monkeypatch.setenv("FLEET_LOCAL_PASSWORD", "wrong")
