@@ -231,4 +231,6 @@ def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | No
         changes["escalation"] = min(tile.escalation + 1, len(meta.escalate))
     elif failure.error_class in _ELSEWHERE and not tile.pinned:
         changes["avoid"] = _avoided(tile)
+        if set(meta.backends) <= {*changes["avoid"].split(",")}:  # all of them again, this one last
+            changes["avoid"] = tile.backend if len(meta.backends) > 1 else ""
     return requeue(context, tile, failure=entry, **changes)
