@@ -279,7 +279,7 @@ def stop_quietly(connection: Connection, job_id: str, *, remove: bool) -> None:
     """Stop a job that is not wanted any more, and `remove` one that no tile knows; what stands in the way is left."""
     job = connection.job(job_id)
     for end in (job.stop, job.delete) if remove else (job.stop,):
-        with suppress(*_CANNOT):
+        with suppress(*_CANNOT, Throttled):
             end()
 
 
