@@ -67,7 +67,7 @@ class CampaignMeta:
 
 
 OF_A_PAUSE = (
-    *("paused_until", "paused_reason", "paused_for", "outages", "full", "learned_jobs", "learned_until", "ramp_from"),
+    *("paused_until", "paused_reason", "silent_until", "outages", "full", "learned_jobs", "learned_until", "ramp_from"),
 )
 """Fields of a back-end that a pause leaves."""
 

@@ -10,18 +10,19 @@ local function backend_key(ns, name) return ns .. ':b:' .. name end
 -- How many jobs a back-end may have started, and how many more may be created ahead; nil while it takes none.
 local function limits_of(ns, name)
   local found = redis.call('HMGET', backend_key(ns, name), 'parallel_jobs', 'queued_jobs', 'prepared_jobs',
-    'paused_until', 'stopped', 'learned_jobs', 'learned_until')
-  if not found[1] or found[5] or tonumber(found[4] or 0) > now then return nil end
+    'paused_until', 'stopped', 'learned_jobs', 'learned_until', 'silent_until')
+  if not found[1] or found[5] or math.max(found[4] or 0, found[8] or 0) > now then return nil end
   local most = found[1] + (found[2] or 0)
   if found[6] and tonumber(found[7] or 0) > now then most = math.min(most, tonumber(found[6])) end
   return most, tonumber(found[3] or 0)
 end
 
 -- Free places for tiles whose job is to be created, negative where only jobs created ahead have some; and whether any is.
-local function places_on(ns, name)
+-- `idle` places count as free.
+local function places_on(ns, name, idle)
   local most, ahead = limits_of(ns, name)
   if not most then return 0, false end
-  local free = most - redis.call('SCARD', backend_key(ns, name) .. ':slots')
+  local free = most - redis.call('SCARD', backend_key(ns, name) .. ':slots') + (idle or 0)
   return free, free + ahead > 0
 end
 

@@ -36,7 +36,7 @@
 -- ARGV[9]  seconds until it is due, "" = never
 -- ARGV[10] room: "keep"; "take" = a place on one of the back-ends of ARGV[11]; "free" = give it back;
 --          "wait" = give it back and wait for one on the back-ends of ARGV[11]; "start" = the right to start its job, or
---          wait for it, held by nobody; "started" = it is started, or about to be, whether there is room or not;
+--          wait for it, held by nobody, as it was; "started" = it is started, or about to be, whether there is room or not;
 --          "ready" = give that right back and wait for it
 -- ARGV[11] JSON list of back-ends
 -- ARGV[12] token of this call: the same call made again, because its answer was lost, is answered the same
@@ -54,7 +54,7 @@ local due_key = ns .. ':due'
 local index = ns .. ':c:' .. campaign .. ':s:'
 local tile = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'holder', 'backend', 'order', 'call', 'rank', 'costs', 'spent')
 local status, attempt, held_by, backend, order = tile[1], tile[2] or '0', tile[3], tile[4] or '', tile[5] or '0'
-local rank, paid = tile[7] or order, (tile[8] or 0) + (tile[9] or 0)
+local rank, costs_then, spent_then = tile[7] or order, (tile[8] or 0) + 0, (tile[9] or 0) + 0
 if not status then return {'missing'} end
 if tile[6] == call then return {'ok', redis.call('HGET', KEYS[1], 'since'), backend, held_by or ''} end
 if status ~= from then return {'lost', status} end
@@ -90,27 +90,29 @@ if room == 'take' then
     count_submission(ns, backend)
   end
   redis.call('HSET', KEYS[1], 'backend', backend)
-elseif room == 'started' then
-  redis.call('SADD', started(backend), member)
 elseif room == 'start' then
   local may = redis.call('SISMEMBER', started(backend), member) == 1 or starts_on(ns, backend) > 0
-  if may and not held_back(ns, campaign, rank) then redis.call('SADD', started(backend), member) else room = 'ready' end
+  room = may and not held_back(ns, campaign, rank) and 'started' or 'ready'
 end
 if (room == 'free' or room == 'wait') and backend ~= '' then
   redis.call('SREM', slots(backend), member)
   redis.call('SREM', started(backend), member)
+  redis.call('ZREM', ready(backend), member)
+elseif room == 'started' then
+  redis.call('SADD', started(backend), member)
   redis.call('ZREM', ready(backend), member)
 elseif room == 'ready' then
   redis.call('SREM', started(backend), member)
   redis.call('ZADD', ready(backend), rank, member)
   holder, due = '', ''
 end
+local in_vain = ARGV[10] == 'start' and room == 'ready' and to == from -- it waits as before: nobody tried anything
 if room ~= 'keep' then wait_nowhere(ns, campaign, id) end
 if room == 'wait' then wait_on(ns, cjson.decode(ARGV[11]), campaign, id, rank) end
 
 local set, drop = {'status', to, 'call', call}, {}
 if holder == '' then drop[#drop + 1] = 'holder' else set[#set + 1] = 'holder'; set[#set + 1] = holder end
-for i = 14, #ARGV, 2 do
+for i = 14, in_vain and 0 or #ARGV, 2 do
   if ARGV[i + 1] == '' then drop[#drop + 1] = ARGV[i] else set[#set + 1] = ARGV[i]; set[#set + 1] = ARGV[i + 1] end
 end
 if to ~= from then
@@ -120,11 +122,13 @@ if to ~= from then
 end
 redis.call('HSET', KEYS[1], unpack(set))
 if #drop > 0 then redis.call('HDEL', KEYS[1], unpack(drop)) end
-local costs = redis.call('HMGET', KEYS[1], 'costs', 'spent')
-local more = (costs[1] or 0) + (costs[2] or 0) - paid
+local charged = redis.call('HMGET', KEYS[1], 'costs', 'spent')
+local costs, spent = (charged[1] or 0) + 0, (charged[2] or 0) + 0
+local more = costs + spent - (costs_then + spent_then)
 if more ~= 0 then
+  local paid = (costs > 0 and 1 or 0) - (costs_then > 0 and 1 or 0) + (spent > spent_then and 1 or 0)
   redis.call('HINCRBYFLOAT', ns .. ':c:' .. campaign .. ':control', 'spent', more)
-  redis.call('HINCRBY', ns .. ':c:' .. campaign .. ':control', 'jobs_paid', more > 0 and 1 or -1)
+  redis.call('HINCRBY', ns .. ':c:' .. campaign .. ':control', 'jobs_paid', paid)
 end
 if due == '' then
   redis.call('ZREM', due_key, member)

@@ -17,7 +17,8 @@ from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientExcepti
 from openeo.rest.connection import Connection, paginate
 from requests.adapters import HTTPAdapter
 
-from workers.failures import JobRefused, ResultsIncomplete, Throttled, is_away
+from campaign.failure import ErrorClass
+from workers.failures import JobRefused, ResultsIncomplete, Throttled, classify, is_away
 from workers.login import LoginConnection
 from workers.stac import aware
 
@@ -232,7 +233,7 @@ def estimate(connection: Connection, job_id: str) -> float | None:
     try:
         costs = connection.get(f"/jobs/{job_id}/estimate", expected_status=200).json().get("costs")
         return None if costs is None else float(costs)
-    except (*_CANNOT, Throttled, ValueError, TypeError):
+    except (*_CANNOT, Throttled, AttributeError, ValueError, TypeError):
         return None
 
 
@@ -245,15 +246,22 @@ def stop_quietly(connection: Connection, job_id: str, *, remove: bool) -> None:
     """Stop a job that is not wanted any more, and `remove` one that no tile knows; what stands in the way is left."""
     job = connection.job(job_id)
     for end in (job.stop, job.delete) if remove else (job.stop,):
-        with suppress(*_CANNOT):
+        with suppress(*_CANNOT, Throttled):
             end()
 
 
 def error_logs(connection: Connection, job_id: str) -> str:
-    """The messages of a job's last error log entries, a line each; empty if they cannot be had."""
+    """The messages of a job's last error log entries, a line each; empty if they cannot be had.
+
+    Raises:
+        OpenEoApiPlainError: the back-end wants to be asked later.
+        Throttled: too many requests wait for it.
+    """
     try:
         entries = connection.job(job_id).logs(level="error")
-    except _CANNOT:
+    except _CANNOT as error:
+        if classify(error).error_class is ErrorClass.CAPACITY:
+            raise
         return ""
     return "\n".join(str(entry.get("message", "")) for entry in list(entries)[-LOG_ENTRIES:])
 

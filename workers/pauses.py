@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ LEARNED_FOR = 600.0
 STARTS, EVERYTHING = "starts", "everything"
 """What waits while a back-end is paused: only new jobs, or each request."""
 
+_JOB_ENDED = """
+if redis.call('HDEL', KEYS[1], 'full') == 1 then redis.call('HDEL', KEYS[1], 'paused_until', 'paused_reason') end
+"""
+
 
 class Pauses:
     """The pauses of all back-ends of a fleet."""
@@ -29,6 +34,8 @@ class Pauses:
     def __init__(self, store: TileStore) -> None:
         self._store = store
         self._redis: Any = store.redis
+        self._pause = self._redis.register_script(resources.files("workers").joinpath("pause.lua").read_text("utf-8"))
+        self._job_ended = self._redis.register_script(_JOB_ENDED)
 
     def pause(self, backend: str, seconds: float, reason: str, *, what: str = EVERYTHING, ramp: bool = False) -> None:
         """Send nothing to `backend` for `seconds`; a longer pause that is there already stays.
@@ -40,10 +47,8 @@ class Pauses:
             what: `STARTS` or `EVERYTHING`.
             ramp: whether requests come back slowly afterwards.
         """
-        key, until = self._key(backend), self._store.now() + seconds
-        if float(self._redis.hget(key, "paused_until") or 0) < until:
-            fields = {"paused_until": until, "paused_reason": reason, "paused_for": what}
-            self._redis.hset(key, mapping=fields | ({"ramp_from": until} if ramp else {}))
+        until = self._store.now() + seconds
+        self._pause(keys=[self._key(backend)], args=[until, reason, what, "1" if ramp else "", ""])
 
     def paused_for(self, backend: str, *, starting: bool = True) -> float:
         """Seconds until the pause of `backend` ends; 0 when there is none.
@@ -52,9 +57,9 @@ class Pauses:
             backend: its name.
             starting: whether it is to be asked for more work; some pauses hold back only that.
         """
-        found = self._redis.hmget(self._key(backend), "paused_until", "paused_for", "stopped")
-        until, what, stopped = (value.decode() if value else "" for value in found)
-        left = max(0.0, float(until) - self._store.now()) if until and (starting or what != STARTS) else 0.0
+        paused, silent, stopped = self._redis.hmget(self._key(backend), "paused_until", "silent_until", "stopped")
+        until = max(float(silent or 0), float(paused or 0) if starting else 0.0)
+        left = max(0.0, until - self._store.now())
         return max(left, LOOK_AGAIN_AFTER) if starting and stopped else left
 
     def outage(self, backend: str, reason: str, retry_after: float | None = None) -> float:
@@ -83,13 +88,12 @@ class Pauses:
         if jobs:
             learned = {"learned_jobs": jobs, "learned_until": self._store.now() + LEARNED_FOR}
             self._redis.hset(self._key(backend), mapping=learned)
-        self.pause(backend, seconds, reason, what=STARTS)
-        self._redis.hset(self._key(backend), "full", 1)
+        until = self._store.now() + seconds
+        self._pause(keys=[self._key(backend)], args=[until, reason, STARTS, "", "1"])
 
     def job_ended(self, backend: str) -> None:
         """Note that `backend` has room for one more job: it is not full any more."""
-        if self._redis.hdel(self._key(backend), "full"):
-            self._redis.hdel(self._key(backend), "paused_until", "paused_reason", "paused_for")
+        self._job_ended(keys=[self._key(backend)])
 
     def _key(self, backend: str) -> str:
         return self._store.key("b", backend)

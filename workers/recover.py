@@ -70,12 +70,16 @@ def claim(context: Context, tile: Tile, step: Step, **words: Any) -> Tile:
 
 
 def put_off_while_paused(context: Context, tile: Tile) -> bool:
-    """Whether the tile's back-end is paused; the tile is due again when the pause ends, and nothing is asked for it."""
+    """Whether the tile's back-end is paused; it waits, is due again when the pause ends, and nothing is asked for it."""
     starting = tile.status not in {TileStatus.FINISHED, TileStatus.POSTPROCESSED}
     seconds = context.pauses.paused_for(tile.backend, starting=starting) if tile.backend else 0.0
     if seconds and tile.status is TileStatus.CREATED:
         context.store.transition(tile.evolve(holder=""), tile.status, room="ready")
-    elif seconds and tile.status is not TileStatus.NOT_STARTED:
+    elif seconds and tile.status is TileStatus.NOT_STARTED:  # another back-end may have room, or this one when it ends
+        candidates = tile.candidates(context.meta(tile.campaign).backends)
+        backend = tile.backend if tile.pinned else ""
+        context.store.transition(tile, tile.status, room="wait", backends=candidates, backend=backend)
+    elif seconds:
         context.store.transition(tile.evolve(holder=""), tile.status, due=seconds + random.uniform(0, 2))  # noqa: S311
     return bool(seconds)
 
@@ -111,8 +115,9 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
             job_failed(context, tile, failure)
         elif failure.error_class is ErrorClass.TRANSIENT and tile.tries < MAX_TRIES:
             _again(context, tile, failure, backoff(tile.tries), sure=sure, counts=True)
-        elif sure and _may_go_elsewhere(tile, failure) and (others := _others(context, tile)):
-            requeue(context, tile, attempt=tile.attempt - 1, avoid=others, tries=0, **failure_fields(failure))
+        elif sure and _may_go_elsewhere(context, tile, failure):
+            changes = failure_fields(failure) | {"avoid": _avoided(tile), "tries": 0}
+            requeue(context, tile, attempt=tile.attempt - 1, **changes)
         else:
             fail(context, tile, step, failure)
             _stop_early(context, tile, step, failure)
@@ -120,19 +125,21 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
         log.info("%s", lost)
 
 
-def _may_go_elsewhere(tile: Tile, failure: Failure) -> bool:
-    return tile.status is TileStatus.SUBMITTING and failure.error_class is ErrorClass.BACKEND
+def _may_go_elsewhere(context: Context, tile: Tile, failure: Failure) -> bool:
+    if tile.status is not TileStatus.SUBMITTING or failure.error_class is not ErrorClass.BACKEND or tile.pinned:
+        return False
+    return bool(set(context.meta(tile.campaign).backends) - set(_avoided(tile).split(",")))
 
 
 def _wait_for_backend(context: Context, tile: Tile, step: Step, failure: Failure, *, sure: bool) -> None:
-    """Pause the back-end if it asks for that; the tile goes on when the pause ends, and loses no try.
+    """Pause the back-end if it asks for that; the tile goes on when the pause ends, here or elsewhere, and loses no try.
 
     As long as it is not paused, the failure may be the tile's own, and counts as a try.
     """
     if failure.code in JOB_LIMITS and tile.status is TileStatus.CREATED:
-        has = [other for other in context.store.tiles_on(tile.backend) if other.status in HAS_STARTED]
+        jobs = sum(_may_run(other) for other in context.store.tiles_on(tile.backend) if other.key != tile.key)
         seconds = failure.retry_after or PAUSES[failure.error_class]
-        context.pauses.full(tile.backend, len(has), seconds, reason(failure))
+        context.pauses.full(tile.backend, jobs, seconds, reason(failure))
     else:
         seconds = leave_alone(context, tile.backend, failure)
     changes = failure_fields(failure) | {"tries": max(0, tile.tries - 1)}
@@ -146,6 +153,11 @@ def _wait_for_backend(context: Context, tile: Tile, step: Step, failure: Failure
         requeue(context, tile, attempt=tile.attempt - 1, **changes)
     else:
         context.store.transition(tile, tile.status, due=seconds, **changes)
+
+
+def _may_run(tile: Tile) -> bool:
+    """Whether its job is started, or a worker is about to find out."""
+    return tile.status in HAS_STARTED or (tile.status is TileStatus.CREATED and bool(tile.holder))
 
 
 def leave_alone(context: Context, backend: str, failure: Failure) -> float:
@@ -183,11 +195,9 @@ def _stop_early(context: Context, tile: Tile, step: Step, failure: Failure) -> N
     context.controls.put(tile.campaign, paused=why)
 
 
-def _others(context: Context, tile: Tile) -> str:
-    """What `avoid` says when the tile is to try another back-end; empty when there is none left."""
-    backends = context.meta(tile.campaign).backends
-    avoided = {*filter(None, tile.avoid.split(",")), tile.backend}
-    return "" if tile.pinned or avoided >= set(backends) else ",".join(sorted(avoided))
+def _avoided(tile: Tile) -> str:
+    """What `avoid` says of the tile when its back-end failed for it, too."""
+    return ",".join(sorted({*filter(None, tile.avoid.split(",")), tile.backend}))
 
 
 def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: bool, counts: bool) -> None:  # noqa: PLR0913
@@ -226,6 +236,8 @@ def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | No
     changes = {"spent": tile.spent + (costs or 0.0), "tries": 0, **failure_fields(failure)}
     if failure.error_class is ErrorClass.RESOURCES:
         changes["escalation"] = min(tile.escalation + 1, len(meta.escalate))
-    elif failure.error_class in _ELSEWHERE and (others := _others(context, tile)):
-        changes["avoid"] = others
+    elif failure.error_class in _ELSEWHERE and not tile.pinned:
+        changes["avoid"] = _avoided(tile)
+        if set(meta.backends) <= {*changes["avoid"].split(",")}:  # all of them again, this one last
+            changes["avoid"] = tile.backend if len(meta.backends) > 1 else ""
     return requeue(context, tile, failure=entry, **changes)

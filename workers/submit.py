@@ -41,7 +41,6 @@ def submit(context: Context, tile: Tile) -> list[Message]:
     except NoRoom:
         return []
     if not held.holder:  # its job may not be started yet: it was not woken, somebody asked again
-        context.store.transition(held, held.status, tries=tile.tries)
         return []
     with context.limits.leases.tile(held):
         started = _start(context, held) if held.status is TileStatus.CREATED else _create(context, held)
@@ -79,8 +78,8 @@ def _create(context: Context, tile: Tile) -> bool:
     """
     meta = context.meta(tile.campaign)
     holding = _Holding(context, tile)
-    options = meta.escalate[tile.escalation - 1] if tile.escalation else {}
-    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options)
+    options = meta.escalate[: tile.escalation][-1:] or [{}]  # the last one, where the campaign has fewer by now
+    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options[0])
     try:
         connection = context.connection(tile.backend)
         if tile.sent_at:

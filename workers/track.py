@@ -11,14 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import requests
-from openeo.rest import OpenEoApiError, OpenEoClientException
+from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 
 from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import HAS_STARTED, HOLDS_SLOT, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import Failure, classify, classify_job
+from workers.failures import Failure, Throttled, classify, classify_job
 from workers.limits import LOST_AFTER
 
 if TYPE_CHECKING:
@@ -133,17 +133,26 @@ def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, d
     missing = [job_id for job_id in tiles if job_id not in found]
     missing = random.sample(missing, min(DESCRIBED, len(missing)))
     with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
-        return found | dict(zip(missing, pool.map(partial(_describe, connection), missing), strict=True))
+        return found | dict(zip(missing, pool.map(partial(_describe, context, connection), missing), strict=True))
 
 
-def _describe(connection: backend.FleetConnection, job_id: str) -> dict[str, Any]:
+def _describe(context: Context, connection: backend.FleetConnection, job_id: str) -> dict[str, Any]:
     """One job; `missing` where the back-end does not know it, no status where it does not say: the rest goes on."""
     try:
         return dict(connection.job(job_id).describe())
-    except OpenEoApiError as error:
-        return {"status": "missing"} if error.http_status_code == _NOT_FOUND else {}
-    except (OpenEoClientException, requests.RequestException):
+    except (OpenEoApiPlainError, OpenEoClientException, requests.RequestException, Throttled) as error:
+        if isinstance(error, OpenEoApiError) and error.http_status_code == _NOT_FOUND:
+            return {"status": "missing"}
+        _mind(context, connection.backend.name, error)
         return {}
+
+
+def _mind(context: Context, name: str, error: Exception) -> Failure:
+    """What a request about one job ran into; where the back-end wants fewer requests, it gets fewer."""
+    failure = classify(error)
+    if failure.error_class is ErrorClass.CAPACITY:
+        recover.leave_alone(context, name, failure)
+    return failure
 
 
 def _metas(context: Context, tiles: Mapping[str, Tile]) -> dict[str, CampaignMeta]:
@@ -158,7 +167,7 @@ def _move(context: Context, metas: Mapping[str, CampaignMeta], tile: Tile, job: 
         if status == "error":
             return _job_failed(context, metas[tile.campaign], tile)
         if status == "canceled":
-            return context.store.transition(tile, TileStatus.CANCELED, room="free", error="canceled on the back-end")
+            return _canceled(context, metas[tile.campaign], tile)
         if status == "missing":
             gone = Failure(ErrorClass.JOB, f"job {tile.job_id} is not on the back-end any more")
             return recover.job_failed(context, tile, gone)
@@ -169,18 +178,21 @@ def _move(context: Context, metas: Mapping[str, CampaignMeta], tile: Tile, job: 
         return _cut_off(context, metas[tile.campaign], tile)
     except TransitionLost as lost:
         log.info("%s", lost)
-    except (OpenEoApiError, OpenEoClientException, requests.RequestException) as error:
-        log.warning("%s: %s", tile.key, classify(error).message, extra={"action": Step.TRACK})
+    except (OpenEoApiPlainError, OpenEoClientException, requests.RequestException, Throttled) as error:
+        log.warning("%s: %s", tile.key, _mind(context, tile.backend, error).message, extra={"action": Step.TRACK})
     return None
 
 
 def _job_failed(context: Context, meta: CampaignMeta, tile: Tile) -> Tile:
     """Another attempt or the end of the tile, by what the job's logs say; what it cost is kept."""
-    connection = context.connection(tile.backend)
-    logs = backend.error_logs(connection, tile.job_id)
-    job = _describe(connection, tile.job_id)
+    logs = backend.error_logs(context.connection(tile.backend), tile.job_id)
+    return _ended(context, tile, classify_job(logs, recover.rules_of(meta)))
+
+
+def _ended(context: Context, tile: Tile, failure: Failure) -> Tile:
+    """The job ended without results; what it cost all the same is kept."""
+    job = _describe(context, context.connection(tile.backend), tile.job_id)
     costs, usage = job.get("costs"), job.get("usage")
-    failure = classify_job(logs, recover.rules_of(meta))
     return recover.job_failed(
         context, tile, failure, None if costs is None else float(costs), json.dumps(usage) if usage else ""
     )
@@ -188,14 +200,32 @@ def _job_failed(context: Context, meta: CampaignMeta, tile: Tile) -> Tile:
 
 def _cut_off(context: Context, meta: CampaignMeta, tile: Tile) -> Tile | None:
     """Cancel a job that waits or runs for longer than the campaign allows: another attempt, elsewhere if possible."""
+    late = _too_long(context, meta, tile)
+    if not late:
+        return None
+    backend.cancel(context.connection(tile.backend), tile.job_id)
+    return _timed_out(context, tile, late)
+
+
+def _canceled(context: Context, meta: CampaignMeta, tile: Tile) -> Tile:
+    """Somebody canceled the job: a worker that did not come to say so, or the user."""
+    if late := _too_long(context, meta, tile):
+        return _timed_out(context, tile, late)
+    return context.store.transition(tile, TileStatus.CANCELED, room="free", error="canceled on the back-end")
+
+
+def _too_long(context: Context, meta: CampaignMeta, tile: Tile) -> str:
+    """Why the tile's job is to be canceled; empty when it is not."""
     running = tile.status is TileStatus.RUNNING
     most = meta.cancel_running_job_after if running else meta.cancel_queued_job_after
     if most is None or context.store.now() - tile.since <= most:
-        return None
-    backend.cancel(context.connection(tile.backend), tile.job_id)
+        return ""
     setting = "cancel_running_job_after" if running else "cancel_queued_job_after"
-    why = f"job {tile.job_id} was {tile.status} for more than {most:g} s ({setting}) and was canceled"
-    return recover.job_failed(context, tile, Failure(ErrorClass.TIMEOUT, why))
+    return f"was {tile.status} for more than {most:g} s ({setting}) and was canceled"
+
+
+def _timed_out(context: Context, tile: Tile, late: str) -> Tile:
+    return _ended(context, tile, Failure(ErrorClass.TIMEOUT, f"job {tile.job_id} {late}"))
 
 
 def _follow(context: Context, tile: Tile, status: TileStatus) -> Tile:

@@ -28,6 +28,9 @@ for _, member in ipairs(starts > 0 and redis.call('ZRANGE', prefix .. ':ready', 
   end
 end
 
+-- Created jobs that may not be started although there is room: their campaigns are held back, others' tiles are not.
+local idle = starts > 0 and redis.call('ZCARD', prefix .. ':ready') or 0
+
 -- The tile that waits first, of all campaigns that are not held back.
 local function first_waiting()
   local first, id, least
@@ -42,7 +45,7 @@ local function first_waiting()
   return first, id
 end
 
-while select(2, places_on(ns, backend)) and may_submit(ns, backend) do
+while select(2, places_on(ns, backend, idle)) and may_submit(ns, backend) do
   local campaign, id = first_waiting()
   if not campaign then break end
   local key = ns .. ':c:' .. campaign .. ':t:' .. id

@@ -166,7 +166,7 @@ class Fleet:
 
     def unpause(self, backend: str = "local") -> None:
         """Let the pause of a back-end end, and nothing else be forgotten."""
-        self.store.redis.hdel(self.store.key("b", backend), "paused_until")
+        self.store.redis.hdel(self.store.key("b", backend), "paused_until", "silent_until")
 
     def moves_to(self, url: str, backend: str = "local") -> None:
         """Have a back-end at another address."""

@@ -224,12 +224,14 @@ def test_outages_pause_longer_and_longer(store: TileStore) -> None:
     assert Pauses(store).outage("b", "outage: away") == 0
 
 
-def test_a_longer_pause_stays(store: TileStore) -> None:
+@pytest.mark.parametrize("first", ["starts", "everything"])
+def test_of_two_pauses_each_holds_until_it_ends(store: TileStore, first: str) -> None:
     fill(store)
-    Pauses(store).pause("b", 600, "payment: none left", what="starts")
-    Pauses(store).pause("b", 10, "capacity: too many")
+    pauses = [(600, "payment: none left", "starts"), (10, "capacity: too many", "everything")]
+    for seconds, reason, what in pauses if first == "starts" else reversed(pauses):
+        Pauses(store).pause("b", seconds, reason, what=what)
     assert Pauses(store).paused_for("b") == pytest.approx(600, abs=2)
-    assert Pauses(store).paused_for("b", starting=False) == 0
+    assert Pauses(store).paused_for("b", starting=False) == pytest.approx(10, abs=2)
     assert store.backend("b").paused_reason == "payment: none left"
 
 
