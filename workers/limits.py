@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LOST_AFTER = 30.0
 """Seconds after which a message that nobody acted on counts as lost, while its queue is empty."""
 
-ESTIMATE_EVERY = 10
-"""Seconds between two questions for an estimate."""
+ESTIMATE_TAKES = 10
+"""Seconds after which a question for an estimate counts as lost."""
 
 ASK_AGAIN_AFTER = 3600
 """Seconds after which a back-end that had no estimates is asked for one again."""
@@ -63,11 +63,15 @@ class Limits:
     def may_ask_estimate(self, backend: str) -> bool:
         """Whether the caller may ask `backend` what a job will cost: one at a time, and not one that has no estimates."""
         key = self.store.key("b", backend, "estimate")
-        return bool(self._redis.set(key, 1, nx=True, ex=ESTIMATE_EVERY))
+        return bool(self._redis.set(key, 1, nx=True, ex=ESTIMATE_TAKES))
 
-    def no_estimates(self, backend: str) -> None:
-        """Note that `backend` did not say what a job will cost; it is not asked again for a while."""
-        self._redis.set(self.store.key("b", backend, "estimate"), 0, ex=ASK_AGAIN_AFTER)
+    def asked_estimate(self, backend: str, *, in_vain: bool) -> None:
+        """Note that `backend` was asked what a job will cost; in vain, it is not asked again for a while."""
+        key = self.store.key("b", backend, "estimate")
+        if in_vain:
+            self._redis.set(key, 0, ex=ASK_AGAIN_AFTER)
+        else:
+            self._redis.delete(key)
 
     def track_due(self, backend: str, again: float, early: float = 0.0) -> bool:
         """Whether `backend` is to be looked at now; if so, the next look is in `again` seconds unless set otherwise.

@@ -203,10 +203,9 @@ def _estimate(context: Context, tile: Tile, connection: backend.FleetConnection)
     if not context.limits.may_ask_estimate(tile.backend):
         return
     costs = backend.estimate(connection, tile.job_id)
-    if costs is None:
-        context.limits.no_estimates(tile.backend)
-    else:
+    if costs is not None:
         context.controls.add_estimate(tile.campaign, costs)
+    context.limits.asked_estimate(tile.backend, in_vain=costs is None)
 
 
 def _start(context: Context, tile: Tile) -> bool:

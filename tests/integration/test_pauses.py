@@ -140,7 +140,7 @@ def test_after_a_pause_the_pace_begins_slowly(
         back(store, "ramp_from", 4.0)
     full = rate or 16.0
     paces = [min(full / 8 * 2**number, rate or 1e9) for number in range(5)]
-    assert gaps == pytest.approx([1 / pace for pace in paces], rel=0.15, abs=0.03)
+    assert gaps == pytest.approx([1 / pace for pace in paces], rel=0.15, abs=0.06)
     back(store, "ramp_from", 30.0)
     field(store, "request_at", 1.0)
     rates.wait("local")
