@@ -19,6 +19,9 @@ _SECONDS = 300.0
 _SECONDS_PER_JOB = 2.0
 """How long an answer may take, and how much longer for each job."""
 
+_SECONDS_TO_LIST = 1800.0
+"""How long all jobs of a user may take to be listed: some have tens of thousands, in pages of a hundred."""
+
 _LONGEST_LINE = 500
 
 
@@ -28,20 +31,62 @@ def log_in_problems(backends: Iterable[Backend], seconds: float = _SECONDS) -> l
     Raises:
         FleetError: no answer came.
     """
-    return _ask("log_in", {"backends": [backend.model_dump() for backend in backends]}, seconds)
+    return _problems("log_in", {"backends": [backend.model_dump() for backend in backends]}, seconds)
 
 
-def stop_jobs(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Cancel jobs (back-end -> job ids) on their back-ends; returns what went wrong, a line each.
+def stop_jobs(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]], *, delete: bool = False) -> list[str]:
+    """Cancel (or `delete`) jobs (back-end -> job ids) on their back-ends; returns what went wrong, a line each.
 
     Raises:
         FleetError: no answer came.
     """
-    seconds = _SECONDS + _SECONDS_PER_JOB * max(map(len, jobs.values()), default=0)
-    return _ask("stop_jobs", {"backends": [backend.model_dump() for backend in backends], "jobs": dict(jobs)}, seconds)
+    return _problems("delete_jobs" if delete else "stop_jobs", _about(backends, jobs), _seconds_for(jobs))
 
 
-def _ask(question: str, about: dict[str, Any], seconds: float) -> list[str]:
+def list_jobs(backends: Iterable[Backend], campaign: str) -> dict[str, list[dict[str, Any]]]:
+    """All jobs of a campaign on its back-ends (see `workers.inventory`): back-end -> jobs.
+
+    Raises:
+        FleetError: one of them does not tell: then nothing is known.
+    """
+    about = {"backends": [backend.model_dump() for backend in backends], "campaign": campaign}
+    found: dict[str, list[dict[str, Any]]] = _found("list_jobs", about, _SECONDS_TO_LIST)
+    return found
+
+
+def why_failed(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Why failed jobs (back-end -> job ids) did (see `workers.inventory`): back-end -> job id -> reason.
+
+    Raises:
+        FleetError: one of them does not tell.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = _found("why_failed", _about(backends, jobs), _seconds_for(jobs))
+    return found
+
+
+def _about(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    asked = [backend.model_dump() for backend in backends if jobs.get(backend.name)]
+    return {"backends": asked, "jobs": {name: list(ids) for name, ids in jobs.items()}}
+
+
+def _seconds_for(jobs: Mapping[str, Sequence[str]]) -> float:
+    return _SECONDS + _SECONDS_PER_JOB * max(map(len, jobs.values()), default=0)
+
+
+def _problems(question: str, about: dict[str, Any], seconds: float) -> list[str]:
+    problems: list[str] = _ask(question, about, seconds)["problems"]
+    return problems
+
+
+def _found(question: str, about: dict[str, Any], seconds: float) -> dict[str, Any]:
+    answer = _ask(question, about, seconds)
+    if answer["problems"]:
+        raise FleetError("\n".join(answer["problems"]))
+    found: dict[str, Any] = answer["found"]
+    return found
+
+
+def _ask(question: str, about: dict[str, Any], seconds: float) -> dict[str, Any]:
     try:
         answer = subprocess.run(  # noqa: S603  (our own module)
             [sys.executable, "-P", "-m", "workers.ask", question],
@@ -56,5 +101,5 @@ def _ask(question: str, about: dict[str, Any], seconds: float) -> list[str]:
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
         raise FleetError(f"asking the back-ends failed: {scrub(said)[:_LONGEST_LINE]}")
-    problems: list[str] = json.loads(answer.stdout)["problems"]
-    return problems
+    told: dict[str, Any] = json.loads(answer.stdout)
+    return told

@@ -12,6 +12,7 @@ from campaign.errors import FleetError, InvalidInput
 from producer.ask import log_in_problems
 from producer.enqueue import output_folder, read_table, tiles_of
 from producer.progress import at_rest
+from producer.resume import refuse_forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,8 @@ def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Call
         InvalidInput: something is wrong; all of it is told.
     """
     known = store.campaign(file.campaign.name)
+    if known is None:
+        refuse_forgotten(output_folder(file, workdir), file.campaign.name, file.path)
     checked = check(file, workdir, ask_backends=known is None)
     checked.refuse()
     if known is not None and not at_rest(store, known.name, store.counts(known.name)):

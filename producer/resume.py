@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from campaign.errors import InvalidInput
+from campaign.record import campaign_folder, delivered, read_record
 from campaign.tile import TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from campaign.backends import Backend
     from campaign.meta import CampaignMeta
@@ -44,6 +47,28 @@ def refuse_changes(
     for backend in file.backends:
         if backend.name not in file.moved:
             _refuse_other_url(store, file, backend)
+
+
+def refuse_forgotten(output: str | Path, campaign: str, path: Path) -> None:
+    """Refuse to begin a campaign of which the store knows nothing, but that was run before: its jobs were paid for.
+
+    Args:
+        output: folder of its results.
+        campaign: its name.
+        path: the campaign file.
+
+    Raises:
+        InvalidInput: its record is there; says when it was run, and what to do.
+    """
+    record = read_record(output, campaign)
+    if record is None:
+        return
+    when = f"{datetime.fromtimestamp(record.created_at, UTC):%Y-%m-%d %H:%M} UTC"
+    raise InvalidInput(
+        f"campaign {campaign} was run before (since {when}; {delivered(output, campaign)} tiles have their results in "
+        f"{campaign_folder(output, campaign)}), and the store does not know it: `openeo-fleet recover {path}` rebuilds "
+        "it without paying twice; to begin anew, give the campaign another name or output"
+    )
 
 
 def _refuse_other_table(

@@ -1,7 +1,11 @@
 """What the producer has to ask back-ends, in a process of its own: one JSON object on standard input, one on output.
 
-`python -P -m workers.ask log_in` takes `{"backends": [Backend, ...]}` and answers `{"problems": [line, ...]}`;
-`python -P -m workers.ask stop_jobs` takes `{"backends": [...], "jobs": {back-end: [job id, ...]}}` and answers likewise.
+`python -P -m workers.ask QUESTION` takes `{"backends": [Backend, ...], ...}` and answers `{"problems": [line, ...], ...}`:
+
+- `log_in`: nothing more.
+- `stop_jobs`, `delete_jobs`: takes `"jobs": {back-end: [job id, ...]}`.
+- `list_jobs`: takes `"campaign": name`; answers `"found": {back-end: [job, ...]}`, see `workers.inventory.list_jobs`.
+- `why_failed`: takes `"jobs"`; answers `"found": {back-end: {job id: reason}}`, see `workers.inventory.why_failed`.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import requests
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 
 from campaign.backends import Backend
+from workers import inventory
 from workers.backend import FleetConnection, connect, job_pages
 from workers.failures import LoginFailed, clean
 
@@ -43,21 +48,32 @@ def log_in(backend: Backend) -> list[str]:
 
 def stop_jobs(backend: Backend, job_ids: list[str]) -> list[str]:
     """Cancel jobs on a back-end; those that ended or are gone are left alone. Returns what went wrong."""
+    return _end_jobs(backend, job_ids, "stopped", lambda connection, job_id: connection.job(job_id).stop())
+
+
+def delete_jobs(backend: Backend, job_ids: list[str]) -> list[str]:
+    """Delete jobs on a back-end; those that are gone are left alone. Returns what went wrong."""
+    return _end_jobs(backend, job_ids, "deleted", lambda connection, job_id: connection.job(job_id).delete())
+
+
+def _end_jobs(backend: Backend, job_ids: list[str], done: str, end: Callable[[FleetConnection, str], Any]) -> list[str]:
+    if not job_ids:
+        return []
     try:
         connection = connect(backend)
     except _CANNOT_CONNECT as error:
         return [_told(backend, error)]
-    failed = {job_id: problem for job_id in job_ids if (problem := _stop(connection, job_id)) is not None}
+    failed = {job_id: problem for job_id in job_ids if (problem := _end(connection, job_id, end)) is not None}
     if not failed:
         return []
     job_id, problem = next(iter(failed.items()))
-    return [f"{len(failed)} of {len(job_ids)} jobs were not stopped, {job_id} first: {_told(backend, problem)}"]
+    return [f"{len(failed)} of {len(job_ids)} jobs were not {done}, {job_id} first: {_told(backend, problem)}"]
 
 
-def _stop(connection: FleetConnection, job_id: str) -> Exception | None:
-    """Cancel one job; what went wrong, if anything did."""
+def _end(connection: FleetConnection, job_id: str, end: Callable[[FleetConnection, str], Any]) -> Exception | None:
+    """End one job; what went wrong, if anything did."""
     try:
-        connection.job(job_id).stop()
+        end(connection, job_id)
     except _CANNOT as error:
         gone = isinstance(error, OpenEoApiError) and error.http_status_code in _GONE
         return None if gone else error
@@ -90,14 +106,32 @@ def main() -> None:
 
 def _answer() -> None:
     question: dict[str, Any] = json.load(sys.stdin)
-    backends = [Backend(**fields) for fields in question["backends"]]
-    answers: dict[str, Callable[[Backend], list[str]]] = {
+    jobs: dict[str, list[str]] = question.get("jobs", {})
+    lines: dict[str, Callable[[Backend], list[str]]] = {
         "log_in": log_in,
-        "stop_jobs": lambda backend: stop_jobs(backend, question["jobs"].get(backend.name, [])),
+        "stop_jobs": lambda backend: stop_jobs(backend, jobs.get(backend.name, [])),
+        "delete_jobs": lambda backend: delete_jobs(backend, jobs.get(backend.name, [])),
     }
+    lookups: dict[str, Callable[[FleetConnection], Any]] = {
+        "list_jobs": lambda connection: inventory.list_jobs(connection, question["campaign"]),
+        "why_failed": lambda connection: inventory.why_failed(connection, jobs.get(connection.backend.name, [])),
+    }
+    found: dict[str, Any] = {}
+
+    def answer(backend: Backend) -> list[str]:
+        if asked in lines:
+            return lines[asked](backend)
+        look_up = lookups[asked]
+        try:
+            found[backend.name] = look_up(connect(backend))
+        except _CANNOT_CONNECT as error:
+            return [_told(backend, error)]
+        return []
+
+    asked = sys.argv[1]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        problems = pool.map(answers[sys.argv[1]], backends)
-        json.dump({"problems": [line for lines in problems for line in lines]}, sys.stdout)
+        problems = list(pool.map(answer, [Backend(**fields) for fields in question["backends"]]))
+    json.dump({"problems": [line for told in problems for line in told], "found": found}, sys.stdout)
 
 
 if __name__ == "__main__":

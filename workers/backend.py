@@ -172,9 +172,9 @@ def connect(backend: Backend) -> FleetConnection:
     return connection
 
 
-def job_pages(connection: Connection) -> Iterator[list[dict[str, Any]]]:
-    """The user's jobs, newest first, page by page, as `GET /jobs` lists them."""
-    for page in paginate(connection, "/jobs", params={"limit": PAGE}):
+def job_pages(connection: Connection, limit: int = PAGE) -> Iterator[list[dict[str, Any]]]:
+    """The user's jobs, newest first on most back-ends, page by page, as `GET /jobs` lists them."""
+    for page in paginate(connection, "/jobs", params={"limit": limit}):
         yield page.get("jobs", [])
 
 

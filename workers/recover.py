@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from campaign.errors import TransitionLost
-from campaign.failure import ErrorClass
+from campaign.failure import FINAL, ErrorClass
 from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
 from workers.failures import Failure, failure_fields
 
@@ -21,9 +21,6 @@ MAX_TRIES = 8
 
 PAUSES = {ErrorClass.CAPACITY: 10.0, ErrorClass.AUTH: 60.0, ErrorClass.PAYMENT: 600.0}
 """Seconds a back-end is paused when it does not say for how long."""
-
-_FINAL = frozenset({ErrorClass.DATA, ErrorClass.USER_CODE, ErrorClass.UNEXPECTED})
-"""Classes of a failed job for which another one would fail as well."""
 
 
 def backoff(tries: int) -> float:
@@ -129,7 +126,7 @@ def fail(context: Context, tile: Tile, step: Step, failure: Failure, **changes: 
 def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None) -> Tile:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
     attempts = context.meta(tile.campaign).max_attempts
-    if failure.error_class in _FINAL or tile.attempt - tile.attempts_before >= attempts:
+    if failure.error_class in FINAL or tile.attempt - tile.attempts_before >= attempts:
         return fail(context, tile, Step.TRACK, failure, costs=costs)
     entry = {"step": Step.TRACK.value, "costs": costs, **failure_fields(failure)}
     spent = tile.spent + (costs or 0.0)
