@@ -17,6 +17,8 @@ from campaign.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from campaign.meta import CampaignMeta
+
 FORM = 1
 """Version of both files; one that is newer than this is not read."""
 
@@ -93,6 +95,22 @@ def write_record(output: str | Path, record: Record) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InvalidInput(f"output {path}: cannot be written ({error.strerror}); choose another output") from error
+
+
+def remember(output: str | Path, meta: CampaignMeta) -> None:
+    """Keep the record of a campaign, with all back-ends that it ever had.
+
+    Raises:
+        InvalidInput: the output folder cannot be written.
+    """
+    try:
+        before = read_record(output, meta.name)
+    except InvalidInput:
+        before = None
+    urls = dict(before.urls) if before is not None and before.run == meta.run else {}
+    record = Record(meta.name, meta.run, meta.digest, meta.created_at, urls | dict(meta.urls))
+    if record != before:
+        write_record(output, record)
 
 
 def read_record(output: str | Path, campaign: str) -> Record | None:

@@ -176,6 +176,30 @@ def cancel(name: str, workdir: Path | None) -> None:
 
 
 @main.command()
+@click.argument("campaign")
+@workdir_option
+@backend_option
+@click.option("--run", "run_id", metavar="ID", default="", help="Which run of it, where there are jobs of several.")
+@click.option("--keep-orphans", is_flag=True, help="Only list jobs that no tile owns; default: cancel them.")
+def recover(campaign: str, workdir: Path | None, urls: tuple[str, ...], run_id: str, *, keep_orphans: bool) -> None:
+    """Rebuild CAMPAIGN, whose Redis is gone, from its jobs and results; cancel jobs that no tile owns."""
+    from producer import report  # noqa: PLC0415
+    from producer.recover import Wishes  # noqa: PLC0415
+    from producer.recover import recover as recover_campaign  # noqa: PLC0415
+    from producer.session import open_store  # noqa: PLC0415
+
+    settings = settings_for(workdir)
+    file = load(campaign, settings, urls)
+    wishes = Wishes(run_id, keep_orphans)
+    with open_store(settings, create=True) as opened:
+        done = recover_campaign(file, opened, settings.workdir, wishes, click.echo)
+        for line in report.recovered(opened.store, done, kept=keep_orphans):
+            click.echo(line)
+    for problem in done.problems:
+        warn(f"jobs may still run there: {problem}; `recover` again tries again")
+
+
+@main.command()
 @click.argument("name")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @workdir_option

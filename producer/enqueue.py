@@ -17,7 +17,7 @@ from campaign import table as tables
 from campaign.errors import FleetError, InvalidInput, StoreUnavailable, TransitionLost
 from campaign.message import broker_options, tile_message
 from campaign.meta import CampaignMeta
-from campaign.record import Record, write_record
+from campaign.record import remember
 from campaign.settings import celery_url
 from campaign.store import CHUNK
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
@@ -78,7 +78,7 @@ def enqueue(
     if known is None:
         store.put_table(meta.name, tables.encode(table, CHUNK))
     store.put_campaign(meta)
-    write_record(meta.output, Record(meta.name, run, meta.digest, created_at, meta.urls))  # before there are tiles
+    remember(meta.output, meta)  # before there are tiles
     store.put_catalog_state(meta.name, errors=0)
     new = store.add_tiles(tiles, meta.backends)
     if known is not None and set(known.backends) != set(meta.backends):
