@@ -67,7 +67,7 @@ def _adoption(tile: Tile, jobs: Sequence[Job], facts: Facts) -> Adoption | None:
     never_sent = tile.status is TileStatus.FAILED and tile.failed_step == Step.SUBMIT
     if tile.job_id or tile.holder or (tile.status not in _LACKS_A_JOB and not never_sent):
         return None
-    new = [job for job in jobs if job.good and job.attempt >= tile.attempt]
+    new = [job for job in jobs if job.good and job.attempt >= tile.attempt and not _is_rejected(tile, job)]
     job = choose(None, new)
     if not isinstance(job, Job):
         return None
@@ -76,6 +76,11 @@ def _adoption(tile: Tile, jobs: Sequence[Job], facts: Facts) -> Adoption | None:
     kept = {"attempts_before": tile.attempts_before, "spent": tile.spent}
     others = tuple(other for other in jobs if other.active and not other.is_same(job.id))
     return Adoption(tile, decided.evolve(**kept, **NO_FAILURE), job, others)
+
+
+def _is_rejected(tile: Tile, job: Job) -> bool:
+    """Whether a job is done and the user wanted another one after it."""
+    return not job.active and job.attempt <= tile.attempts_before
 
 
 def _is_orphan(tile: Tile | None, job: Job) -> bool:

@@ -172,6 +172,8 @@ def in_store(status: TileStatus, **words: Any) -> Tile:
         (in_store(S.SUBMITTING, attempt=2), [job("running", 1)], "", ["running1"]),
         (in_store(S.NOT_STARTED, attempt=0), [job("finished")], "finished1", []),
         (in_store(S.NOT_STARTED, attempt=1), [job("error")], "", []),
+        (in_store(S.NOT_STARTED, attempt=1, attempts_before=1), [job("finished")], "", []),
+        (in_store(S.NOT_STARTED, attempt=1, attempts_before=1), [job("running")], "running1", []),
         (in_store(S.FAILED, attempt=1, failed_step="submit"), [job("running")], "running1", []),
         (in_store(S.FAILED, attempt=1, failed_step="track", job_id="x"), [job("running")], "", ["running1"]),
         (in_store(S.CANCELED, attempt=1), [job("created")], "", ["created1"]),
