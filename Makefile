@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock docs pictures clean
+.PHONY: help demo test chaos check bench lock docs pictures clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ demo: $(DEMO) $(PROJECT)  ## run the Antwerp NDVI example on a local openEO back
 
 test: $(DEV) $(PROJECT)  ## run all tests (PYTEST_ARGS="..." goes to pytest)
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: $(DEV) $(PROJECT)  ## the long form of the chaos tests: 300 tiles, minutes (CHAOS_TILES, CHAOS_SEED)
+	@CHAOS_TILES=$${CHAOS_TILES:-300} $(BIN)/pytest -s tests/acceptance/test_chaos.py $(PYTEST_ARGS)
 
 check: $(DEV) $(PROJECT)  ## lint, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
+from campaign.tile import HAS_STARTED, HOLDS_SLOT, TERMINAL, Tile, TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,8 @@ _SAID_OTHERWISE = frozenset({"campaign", "id", "status", "order", "since", "hold
 
 _DEFAULTS = {field.name: field.default for field in fields(Tile) if field.name not in _SAID_OTHERWISE}
 
-_STARTED = frozenset({TileStatus.QUEUED, TileStatus.RUNNING})
+_WOKEN_OTHERWISE = TERMINAL | HOLDS_SLOT | {TileStatus.NOT_STARTED}
+"""Statuses in which no tile is due: it is at its end, tracked, or waits for room."""
 
 
 def row(
@@ -35,20 +36,28 @@ def row(
         history: what failed for it before.
         instead: the tile that has to be there; default: none is.
     """
-    told: dict[str, Any] = {"id": tile.id, "order": tile.order, "status": tile.status.value}
+    told: dict[str, Any] = {"id": tile.id, "order": tile.order, "rank": tile.place, "status": tile.status.value}
     if known := _known(tile):
         told["fields"] = known
     if tile.status is TileStatus.NOT_STARTED:
         told["wait"] = list(tile.candidates(backends))
     elif tile.status in HOLDS_SLOT:
-        told |= {"slot": tile.backend, "started": tile.status in _STARTED}
-    if tile.status is not TileStatus.NOT_STARTED and tile.next_step not in {None, Step.TRACK}:
+        told |= {"slot": tile.backend, "started": tile.status in HAS_STARTED}
+    if tile.status not in _WOKEN_OTHERWISE:
         told["due"] = LOST_AFTER
+    if tile.costs or tile.spent:
+        told["paid"] = _jobs_paid(tile, history)
     if history:
         told["history"] = [json.dumps(dict(entry)) for entry in history]
     if instead is not None:
         told["instead"] = [instead.status.value, str(instead.attempt)]
     return told
+
+
+def _jobs_paid(tile: Tile, history: Sequence[Mapping[str, Any]]) -> int:
+    """For how many jobs its costs are, as far as that is known."""
+    earlier = sum(1 for entry in history if entry.get("costs") and entry["job_id"] != tile.job_id)
+    return bool(tile.costs) + max(earlier, int(tile.spent > 0))
 
 
 def encoded(value: Any) -> str:

@@ -74,7 +74,7 @@ class Backend(BaseModel):
         return f"FLEET_{re.sub('[^A-Z0-9]', '_', self.name.upper())}_{what}"
 
     def secret(self, what: str) -> str | None:
-        """`what` (USERNAME, PASSWORD, CLIENT_ID, CLIENT_SECRET) from the environment, None if it is not set."""
+        """`what` (USERNAME, PASSWORD, CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN) from the environment, else None."""
         return os.environ.get(self.variable(what)) or None
 
     @property

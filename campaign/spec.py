@@ -66,7 +66,7 @@ class Campaign(BaseModel):
     budget: float | None = Field(default=None, gt=0)
     """Credits at which the campaign pauses."""
     escalate: Sequence[Mapping[str, Any]] = ()
-    """Job options for the second attempt, the third ... of a tile whose job ran out of memory."""
+    """Job options that a tile gets after its job ran out of memory: the first of these, then the second ..., then the last."""
     rules: Sequence[Rule] = ()
     """Classes of failures, before the built-in ones."""
     cancel_running_job_after: float | None = Field(default=None, gt=0)
@@ -109,6 +109,12 @@ class Hooks:
     """Called by keyword with `row`, `connection`, `connection_provider` and `provider`; returns a job, or None."""
     authenticate: Callable[..., Any] | None = None
     """Called by keyword with `connection` and `provider` where a back-end's `auth` is `custom`; logs the connection in."""
+    path: Path = Path()
+    """The campaign file."""
+
+    def where(self, error: BaseException) -> str:
+        """What one of them raised, with the line of the campaign file."""
+        return _where(self.path, error)
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def _hooks(path: Path, module: ModuleType) -> Hooks:
         )
     if authenticate is not None and not callable(authenticate):
         raise InvalidInput(f"{path}: authenticate is no function; write `def authenticate(connection, provider)`")
-    return Hooks(start_job, authenticate)
+    return Hooks(start_job, authenticate, Path(str(module.__file__)))
 
 
 def _run(path: Path, source: str) -> ModuleType:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from campaign.adding import encoded, row
 from campaign.backends import Backend
+from campaign.control import Control, Controls
 from campaign.errors import FleetError, NoRoom, TransitionLost
-from campaign.meta import BackendState, CampaignMeta
+from campaign.meta import OF_A_PAUSE, BackendState, CampaignMeta
 from campaign.redis_client import connect
 from campaign.tile import TILE_FIELDS, Step, Tile, TileStatus, check_transition
 
@@ -29,7 +30,7 @@ ANYONE = "*"
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
-_NUMBERS = dict.fromkeys(("order", "attempt", "attempts_before", "tries"), int) | dict.fromkeys(
+_NUMBERS = dict.fromkeys(("order", "rank", "attempt", "attempts_before", "tries", "escalation"), int) | dict.fromkeys(
     ("since", "submitted_at", "sent_at", "started_at", "finished_at", "published_at", "costs", "spent"), float
 )
 
@@ -43,8 +44,8 @@ class TileStore:
     def __init__(self, client: Client, namespace: str = "fleet") -> None:
         self.redis: Any = client  # redis-py types its answers as bytes or text; ours are bytes
         self.namespace = namespace
-        self._transition = client.register_script(read_script("transition.lua"))
-        self._add = client.register_script(read_script("add.lua"))
+        self._transition = client.register_script(read_script("room.lua") + read_script("transition.lua"))
+        self._add = client.register_script(read_script("room.lua") + read_script("add.lua"))
 
     @classmethod
     def connect(cls, url: str, namespace: str = "fleet") -> TileStore:
@@ -82,6 +83,10 @@ class TileStore:
     def campaigns(self) -> list[str]:
         """Names of all campaigns, sorted."""
         return sorted(name.decode() for name in self.redis.smembers(self.key("campaigns")))
+
+    def control(self, campaign: str) -> Control:
+        """What holds a campaign back, and what it has spent."""
+        return Controls(self).get(campaign)
 
     def put_table(self, campaign: str, chunks: Iterable[bytes]) -> None:
         """Keep the user's table in chunks of `CHUNK` rows."""
@@ -205,13 +210,13 @@ class TileStore:
             anyone: move it whoever holds it; default: it must be held as `tile` says.
             holder: token of who holds it afterwards.
             due: seconds until somebody has to look at it again, None for never.
-            room: keep, take, free or wait (see `transition.lua`).
+            room: keep, take, free, wait, start or ready (see `transition.lua`).
             backends: candidates for take and wait.
             failure: goes into the history of the tile with the move.
             changes: fields of the tile to set; None and "" remove one.
 
         Returns:
-            The tile as it is now.
+            The tile as it is now; with `room="start"` nobody holds it if it has to wait for its start.
 
         Raises:
             IllegalTransition: `TRANSITIONS` does not have it.
@@ -238,7 +243,7 @@ class TileStore:
             changes["backend"] = answer[2].decode()
         if to is not tile.status:
             changes["since"] = float(answer[1])
-        return tile.evolve(status=to, holder=holder, **changes)
+        return tile.evolve(status=to, holder=answer[3].decode(), **changes)
 
     def claim(self, tile: Tile, lease: float, to: TileStatus | None = None, **words: Any) -> Tile:
         """Take hold of a tile that nobody holds, or whose holder let its lease of `lease` seconds end.
@@ -265,9 +270,19 @@ class TileStore:
         pipe.sadd(self.key("backends"), name)
         pipe.execute()
 
+    def change_backend(self, name: str, changes: Mapping[str, str | float | None]) -> None:
+        """Change some fields of a back-end; None removes one."""
+        pipe = self.redis.pipeline()
+        for field, value in changes.items():
+            if value is None:
+                pipe.hdel(self.key("b", name), field)
+            else:
+                pipe.hset(self.key("b", name), field, value)
+        pipe.execute()
+
     def clear_pause(self, name: str) -> None:
         """End the pause of a back-end and forget what led to it: the user has mended it."""
-        self.redis.hdel(self.key("b", name), "paused_until", "paused_reason", "outages", "trouble")
+        self.redis.hdel(self.key("b", name), *OF_A_PAUSE, "trouble")
 
     def backend_names(self) -> list[str]:
         """Names of all back-ends of the fleet, sorted."""
@@ -281,20 +296,33 @@ class TileStore:
         """A back-end as the fleet sees it now."""
         pipe = self.redis.pipeline(transaction=False)
         pipe.hgetall(self.key("b", name))
-        pipe.scard(self.key("b", name, "slots"))
-        pipe.zcard(self.key("b", name, "waiting"))
-        raw, used, waiting = pipe.execute()
-        fields = _decoded(raw)
-        return BackendState(
-            name=name,
-            url=fields.get("url", ""),
-            parallel_jobs=int(fields.get("parallel_jobs", 0)),
-            used=used,
-            waiting=waiting,
-            paused_until=float(fields.get("paused_until", 0)),
-            paused_reason=fields.get("paused_reason", ""),
-            trouble=fields.get("trouble", ""),
+        for taken in ("slots", "started"):
+            pipe.scard(self.key("b", name, taken))
+        pipe.zcard(self.key("b", name, "ready"))
+        pipe.smembers(self.key("b", name, "waiting"))
+        raw, places, started, ready, campaigns = pipe.execute()
+        for campaign in campaigns:
+            pipe.zcard(self.key("b", name, "waiting", campaign.decode()))
+        waiting = sum(pipe.execute()) if campaigns else 0
+        return BackendState.from_store(
+            name, _decoded(raw), places=places, started=started, ready=ready, waiting=waiting
         )
+
+    def tiles_on(self, backend: str) -> list[Tile]:
+        """The tiles that have a place on a back-end."""
+        return self.tiles_of(sorted(key.decode() for key in self.redis.smembers(self.key("b", backend, "slots"))))
+
+    def tiles_of(self, keys: Sequence[str]) -> list[Tile]:
+        """The tiles of any campaigns with these keys (`campaign/tile`), in that order; those that are gone are left out."""
+        pipe = self.redis.pipeline(transaction=False)
+        names = [key.partition("/")[::2] for key in keys]
+        for campaign, tile_id in names:
+            pipe.hgetall(self.key("c", campaign, "t", tile_id))
+        found = (
+            _tile(campaign, tile_id, _decoded(raw))
+            for (campaign, tile_id), raw in zip(names, pipe.execute() if names else [], strict=True)
+        )
+        return [tile for tile in found if tile is not None]
 
     def queue_length(self, step: Step) -> int:
         """How many messages wait in the queue of `step`."""

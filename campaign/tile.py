@@ -90,6 +90,9 @@ NEXT_STEP: Mapping[TileStatus, Step] = MappingProxyType(
 HOLDS_SLOT = frozenset({_S.SUBMITTING, _S.CREATED, _S.QUEUED, _S.RUNNING})
 """Statuses in which a tile takes room on its back-end."""
 
+HAS_STARTED = frozenset({_S.QUEUED, _S.RUNNING})
+"""Statuses in which its job is started on the back-end."""
+
 TERMINAL = frozenset(_S) - frozenset(NEXT_STEP)
 """Statuses from which no worker moves a tile on."""
 
@@ -119,12 +122,18 @@ class Tile:
     status: TileStatus = TileStatus.NOT_STARTED
     order: int = 0
     """Position in the table, from 0."""
+    rank: int | None = None
+    """Position among the tiles that wait, from 0, where it is not that in the table."""
     attempt: int = 0
     """Number of the attempt to get a job for it done, from 1 once submitted."""
     attempts_before: int = 0
     """Attempts made before the user last asked for a retry; they do not count against the campaign's `max_attempts`."""
     tries: int = 0
     """How often a worker took hold of it for the present step; 0 again when that went well."""
+    escalation: int = 0
+    """How many of the campaign's `escalate` job options it has come to."""
+    avoid: str = ""
+    """Back-ends that failed for it, comma-separated: it tries others first."""
     backend: str = ""
     """Name of the back-end that has its job, or that it is pinned to."""
     pinned: bool = False
@@ -164,6 +173,11 @@ class Tile:
         return f"{self.campaign}/{self.id}"
 
     @property
+    def place(self) -> int:
+        """Its position among the tiles that wait, from 0."""
+        return self.order if self.rank is None else self.rank
+
+    @property
     def next_step(self) -> Step | None:
         """The step that moves it on, or None."""
         return NEXT_STEP.get(self.status)
@@ -173,8 +187,14 @@ class Tile:
         return f"[fleet:{self.campaign}/{self.id}/{self.attempt} {run}]"
 
     def candidates(self, backends: Sequence[str]) -> Sequence[str]:
-        """Those of the campaign's `backends` that it may go to: all, or the one it is pinned to."""
-        return [self.backend] if self.pinned else backends
+        """Those of the campaign's `backends` that it may go to: the one it is pinned to, or those that did not fail for it.
+
+        All of them when all did.
+        """
+        if self.pinned:
+            return [self.backend]
+        avoided = self.avoid.split(",")
+        return [backend for backend in backends if backend not in avoided] or backends
 
     def evolve(self, **changes: Any) -> Tile:
         """A copy with `changes`."""

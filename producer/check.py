@@ -11,6 +11,7 @@ from campaign import table as tables
 from campaign.errors import FleetError, InvalidInput
 from producer.ask import log_in_problems
 from producer.enqueue import output_folder, read_table, tiles_of
+from producer.order import in_order
 from producer.progress import at_rest
 from producer.resume import refuse_forgotten
 
@@ -54,7 +55,7 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Ch
     problems = [f"{file.path.name}: {problem}" for problem in found]
     problems += _output_problems(file, workdir)
     if ask_backends:
-        problems += log_in_problems(file.backends)
+        problems += log_in_problems(file.backends, files=login_files(file))
     return Checked(tuple(problems), table)
 
 
@@ -80,9 +81,14 @@ def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Call
     return checked.table
 
 
+def login_files(file: CampaignFile) -> dict[str, tuple[str, str]]:
+    """The file itself for each back-end that its `authenticate` logs in to."""
+    return {backend.name: (str(file.path), file.source) for backend in file.backends if backend.auth == "custom"}
+
+
 def _backend_problems(file: CampaignFile) -> list[str]:
     try:
-        return log_in_problems(file.backends, _SECONDS_TO_ANSWER)
+        return log_in_problems(file.backends, _SECONDS_TO_ANSWER, login_files(file))
     except FleetError as error:
         return [str(error)]
 
@@ -94,7 +100,7 @@ def _table_problems(file: CampaignFile) -> tuple[list[str], pd.DataFrame | None]
         return [str(error)], None
     problems = tables.check_table(table)
     try:
-        tiles_of(file, table)
+        in_order(file, table, tiles_of(file, table))
         tables.encode(table)
     except InvalidInput as error:
         problems.append(str(error))

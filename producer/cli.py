@@ -11,7 +11,19 @@ import click
 
 from campaign.errors import InvalidInput
 from campaign.tile import Step, TileStatus
-from producer.command import EXIT_STOPPED, Group, backend_option, console, load, settings_for, warn, workdir_option
+from producer.command import (
+    EXIT_STOPPED,
+    Group,
+    backend_option,
+    console,
+    load,
+    pilot_option,
+    settings_for,
+    warn,
+    with_pilot,
+    workdir_option,
+)
+from producer.steering import limit, pause, recover, resume
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
@@ -29,14 +41,15 @@ def main() -> None:
 @workdir_option
 @backend_option
 @click.option("--flower/--no-flower", default=True, help="Whether Flower is started too.")
-def run(campaign: str, workdir: Path | None, urls: tuple[str, ...], *, flower: bool) -> None:
+@pilot_option
+def run(campaign: str, workdir: Path | None, urls: tuple[str, ...], pilot: int | None, *, flower: bool) -> None:
     """Run CAMPAIGN to its end on this machine; run again to resume."""
     from producer.run import Stopped  # noqa: PLC0415
     from producer.run import run as run_campaign  # noqa: PLC0415
 
     settings = settings_for(workdir)
     try:
-        sys.exit(run_campaign(load(campaign, settings, urls), settings, console(), flower=flower))
+        sys.exit(run_campaign(with_pilot(load(campaign, settings, urls), pilot), settings, console(), flower=flower))
     except Stopped as stopped:
         click.echo(f"stopped by {stopped}; the same command resumes the campaign", err=True)
         sys.exit(EXIT_STOPPED)
@@ -63,14 +76,27 @@ def check(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
 @click.argument("campaign")
 @workdir_option
 @backend_option
-def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
+def login(campaign: str, workdir: Path | None, urls: tuple[str, ...]) -> None:
+    """Log in to the back-ends of CAMPAIGN in a browser, once for all workers of this machine."""
+    from producer.login import login as log_in  # noqa: PLC0415
+
+    if code := log_in(load(campaign, settings_for(workdir), urls)):
+        sys.exit(code)
+
+
+@main.command()
+@click.argument("campaign")
+@workdir_option
+@backend_option
+@pilot_option
+def enqueue(campaign: str, workdir: Path | None, urls: tuple[str, ...], pilot: int | None) -> None:
     """Put CAMPAIGN into the store and send its tiles to the workers."""
     from producer.check import check_before  # noqa: PLC0415
     from producer.enqueue import enqueue as enqueue_campaign  # noqa: PLC0415
     from producer.session import open_store  # noqa: PLC0415
 
     settings = settings_for(workdir)
-    file = load(campaign, settings, urls)
+    file = with_pilot(load(campaign, settings, urls), pilot)
     with open_store(settings, create=True) as opened:
         table = check_before(file, opened.store, settings.workdir, warn)
         done = enqueue_campaign(file, opened.store, opened.url, settings.workdir, table)
@@ -109,8 +135,8 @@ def _show(store: TileStore, meta: CampaignMeta) -> None:
     counts = store.counts(meta.name)
     backends = [store.backend(backend) for backend in meta.backends]
     console().print(progress.render(meta, counts, progress.Throughput(), backends))
-    if advice := report.standing_still(store, counts):
-        click.echo(advice)
+    for line in report.lines(store, meta):
+        click.echo(line)
 
 
 @main.command()
@@ -140,20 +166,36 @@ def tiles(name: str, workdir: Path | None, wanted: str | None, tile_id: str | No
 @workdir_option
 @click.option("--status", "wanted", type=click.Choice(["failed", "canceled", "skipped"]), default="failed")
 @click.option("--id", "ids", multiple=True, help="Only these tiles.")
+@click.option("--class", "classes", multiple=True, help="Only tiles whose failure has this class.")
+@click.option(
+    "--step",
+    "failed_step",
+    type=click.Choice([step.value for step in Step]),
+    help="Only tiles that failed at this step.",
+)
 @click.option(
     "--from",
     "step",
     type=click.Choice([step.value for step in Step if step is not Step.TRACK]),
     help="The step to go back to (submit: with a new job); default: the one that failed.",
 )
-def retry(name: str, workdir: Path | None, wanted: str, ids: tuple[str, ...], step: str | None) -> None:
+def retry(  # noqa: PLR0913, PLR0917  (options)
+    name: str,
+    workdir: Path | None,
+    wanted: str,
+    ids: tuple[str, ...],
+    classes: tuple[str, ...],
+    failed_step: str | None,
+    step: str | None,
+) -> None:
     """Send failed tiles of the campaign NAME back to the step that failed."""
     from producer import control  # noqa: PLC0415
     from producer.session import known_campaign, open_store  # noqa: PLC0415
 
     with open_store(settings_for(workdir)) as opened:
         meta = known_campaign(opened.store, name)
-        chosen = [tile for tile in opened.store.tiles(name, TileStatus(wanted)) if not ids or tile.id in ids]
+        choice = control.Choice(TileStatus(wanted), frozenset(ids), frozenset(classes), failed_step)
+        chosen = choice.tiles(opened.store, meta)
         sent = control.retry(opened.store, opened.url, meta, chosen, Step(step) if step else None)
     click.echo(f"{name}: {sent} tiles sent back; `run` or the workers go on")
     if left := len(chosen) - sent:
@@ -173,30 +215,6 @@ def cancel(name: str, workdir: Path | None) -> None:
     click.echo(f"{name}: {canceled} tiles canceled")
     for problem in problems:
         warn(f"jobs may still run there: {problem}; `cancel` again tries again")
-
-
-@main.command()
-@click.argument("campaign")
-@workdir_option
-@backend_option
-@click.option("--run", "run_id", metavar="ID", default="", help="Which run of it, where there are jobs of several.")
-@click.option("--keep-orphans", is_flag=True, help="Only list jobs that no tile owns; default: cancel them.")
-def recover(campaign: str, workdir: Path | None, urls: tuple[str, ...], run_id: str, *, keep_orphans: bool) -> None:
-    """Rebuild CAMPAIGN, whose Redis is gone, from its jobs and results; cancel jobs that no tile owns."""
-    from producer import report  # noqa: PLC0415
-    from producer.recover import Wishes  # noqa: PLC0415
-    from producer.recover import recover as recover_campaign  # noqa: PLC0415
-    from producer.session import open_store  # noqa: PLC0415
-
-    settings = settings_for(workdir)
-    file = load(campaign, settings, urls)
-    wishes = Wishes(run_id, keep_orphans)
-    with open_store(settings, create=True) as opened:
-        done = recover_campaign(file, opened, settings.workdir, wishes, click.echo)
-        for line in report.recovered(opened.store, done, kept=keep_orphans):
-            click.echo(line)
-    for problem in done.problems:
-        warn(f"jobs may still run there: {problem}; `recover` again tries again")
 
 
 @main.command()
@@ -250,6 +268,10 @@ def demo(workdir: Path | None) -> None:
     from producer.demo import demo as run_demo  # noqa: PLC0415
 
     sys.exit(run_demo(settings_for(workdir or Path("demo")), console()))
+
+
+for command in (pause, resume, limit, recover):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

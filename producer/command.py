@@ -6,6 +6,7 @@ import errno
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,19 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--backend NAME=URL`."""
     text = "Use the back-end NAME at URL instead."
     return click.option("--backend", "urls", multiple=True, metavar="NAME=URL", help=text)(command)
+
+
+def pilot_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--pilot N`."""
+    text = "Run the first N tiles alone; the others only when all of them are published."
+    return click.option("--pilot", type=click.IntRange(min=1), metavar="N", help=text)(command)
+
+
+def with_pilot(file: CampaignFile, pilot: int | None) -> CampaignFile:
+    """The campaign with what `--pilot` says."""
+    if pilot is None:
+        return file
+    return replace(file, campaign=file.campaign.model_copy(update={"pilot": pilot}))
 
 
 def settings_for(workdir: Path | None) -> Settings:

@@ -1,24 +1,60 @@
-"""retry and cancel: what a user does to tiles, by the same compare-and-set that workers use."""
+"""retry, cancel, pause, resume, limit: what a user does to tiles, by the same compare-and-set that workers use."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from campaign.backends import Backend
-from campaign.errors import FleetError, TransitionLost
+from campaign.backends import LIMITS, Backend, make_backend
+from campaign.control import Controls
+from campaign.errors import FleetError, InvalidInput, TransitionLost
+from campaign.failure import ErrorClass
 from campaign.message import tile_message
 from campaign.tile import NEXT_STEP, NO_FAILURE, RETRY_FROM, Step, Tile, TileStatus
 from producer.ask import stop_jobs
 from producer.enqueue import send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from campaign.meta import CampaignMeta
     from campaign.store import TileStore
 
 STEPS = (Step.SUBMIT, Step.POSTPROCESS, Step.PUBLISH)
 """Steps that a user can send a tile back to."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which tiles of a campaign a user means."""
+
+    status: TileStatus
+    ids: frozenset[str] = frozenset()
+    """Only these, if any are named."""
+    classes: frozenset[str] = frozenset()
+    """Only those whose failure has one of these classes, if any are named."""
+    failed_step: str | None = None
+    """Only those that failed at this step."""
+
+    def tiles(self, store: TileStore, meta: CampaignMeta) -> list[Tile]:
+        """The tiles.
+
+        Raises:
+            InvalidInput: the campaign has no tile of one of the ids, or there is no such class.
+        """
+        known = {each.value for each in ErrorClass}
+        if unknown := sorted(self.classes - known):
+            raise InvalidInput(f"--class {unknown[0]}: there is no such class; there are {', '.join(sorted(known))}")
+        ids = sorted(self.ids)
+        missing = [name for name, tile in zip(ids, store.get_many(meta.name, ids), strict=True) if tile is None]
+        if missing:
+            raise InvalidInput(f"--id {missing[0]}: campaign {meta.name} has no such tile")
+        return [tile for tile in store.tiles(meta.name, self.status) if self._means(tile)]
+
+    def _means(self, tile: Tile) -> bool:
+        named = not self.ids or tile.id in self.ids
+        of_class = not self.classes or tile.error_class in self.classes
+        return named and of_class and self.failed_step in {None, tile.failed_step}
 
 
 def retry(store: TileStore, redis_url: str, meta: CampaignMeta, tiles: Iterable[Tile], step: Step | None = None) -> int:
@@ -73,6 +109,8 @@ def _send_back(store: TileStore, meta: CampaignMeta, tile: Tile, status: TileSta
         "backend": tile.backend if tile.pinned else "",
         "attempts_before": tile.attempt,
         "finished_at": 0.0,
+        "escalation": 0,
+        "avoid": "",
     }
     return store.transition(tile, status, anyone=True, room="wait", backends=tile.candidates(meta.backends), **fresh)
 
@@ -90,11 +128,85 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     for tile in store.tiles(meta.name, TileStatus.CANCELED):
         if tile.job_id and not tile.finished_at:
             jobs.setdefault(tile.backend, []).append(tile.job_id)
-    backends = [Backend.from_store(store.backend_settings(name)) for name in jobs]
+    kept = {name: store.backend_settings(name) for name in jobs}
+    backends = [Backend.from_store(fields) for fields in kept.values()]
     try:
-        return canceled, stop_jobs(backends, jobs) if jobs else []
+        return canceled, stop_jobs(backends, jobs, login_files(store, kept)) if jobs else []
     except FleetError as error:
         return canceled, [str(error)]
+
+
+def pause(store: TileStore, meta: CampaignMeta) -> None:
+    """Begin no more tiles of a campaign; what is begun goes on."""
+    Controls(store).put(meta.name, paused="by the user")
+
+
+def resume(store: TileStore, meta: CampaignMeta, budget: float | None = None) -> None:
+    """Let a campaign go on, whatever held it back.
+
+    Args:
+        store: the fleet's.
+        meta: the campaign.
+        budget: credits that may be spent in all; default: as many as before.
+
+    Raises:
+        InvalidInput: its budget is spent, and no larger one is given.
+    """
+    controls = Controls(store)
+    if budget is not None:
+        controls.put(meta.name, budget=budget)
+    control = controls.get(meta.name)
+    if not control.may_spend(0):
+        raise InvalidInput(f"{control.holds()}: give a larger one with --budget")
+    controls.put(meta.name, paused="", pilot_upto=None, pilot_failed=None)
+    controls.forget_errors(meta.name)
+
+
+def stop_backend(store: TileStore, name: str, *, stop: bool) -> None:
+    """Start no more jobs on a back-end, or start some again.
+
+    Raises:
+        InvalidInput: the fleet has no such back-end.
+    """
+    _known_backend(store, name)
+    if stop:
+        store.change_backend(name, {"stopped": "by the user"})
+    else:
+        store.change_backend(name, {"stopped": None})
+        store.clear_pause(name)
+
+
+def limit_backend(store: TileStore, name: str, changes: Mapping[str, str]) -> Backend:
+    """Change what a back-end allows while campaigns run on it; returns its settings now.
+
+    Args:
+        store: the fleet's.
+        name: of the back-end.
+        changes: fields of `LIMITS`; empty text is the default.
+
+    Raises:
+        InvalidInput: no such back-end or field, or a value that does not fit.
+    """
+    _known_backend(store, name)
+    if unknown := sorted(set(changes) - set(LIMITS)):
+        raise InvalidInput(f"{unknown[0]}: cannot be changed; what can: {', '.join(LIMITS)}")
+    given: dict[str, str | None] = {key: value or None for key, value in changes.items()}
+    kept = {key: value for key, value in (store.backend_settings(name) | given).items() if value is not None}
+    fields = {key: kept[key] for key in Backend.model_fields if key in kept}
+    changed = make_backend(f"back-end {name}", fields)
+    store.change_backend(name, given | {"learned_jobs": None, "learned_until": None})
+    return changed
+
+
+def _known_backend(store: TileStore, name: str) -> None:
+    if name not in store.backend_names():
+        raise InvalidInput(f"no back-end {name!r}; there are: {', '.join(store.backend_names()) or 'none'}")
+
+
+def login_files(store: TileStore, kept: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    """Path and text of the campaign files that log in to back-ends."""
+    metas = {name: store.campaign(fields.get("authenticated_by", "")) for name, fields in kept.items()}
+    return {name: (meta.path, meta.source) for name, meta in metas.items() if meta is not None}
 
 
 def _cancel(store: TileStore, tile: Tile) -> bool:

@@ -14,6 +14,7 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from campaign import table as tables
+from campaign.control import Controls, is_mended_by_a_new_file
 from campaign.errors import FleetError, InvalidInput, StoreUnavailable, TransitionLost
 from campaign.message import broker_options, tile_message
 from campaign.meta import CampaignMeta
@@ -21,6 +22,7 @@ from campaign.record import remember
 from campaign.settings import celery_url
 from campaign.store import CHUNK
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
+from producer.order import in_order
 from producer.resume import refuse_changes, refuse_forgotten
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from campaign.backends import Backend
     from campaign.message import Message
     from campaign.spec import CampaignFile
     from campaign.store import TileStore
@@ -67,7 +70,7 @@ def enqueue(
         InvalidInput: the table is wrong; or the campaign that is there, or was, cannot go on with this file.
     """
     table = read_table(file) if table is None else table
-    tiles = tiles_of(file, table)
+    tiles = in_order(file, table, tiles_of(file, table))
     known = store.campaign(file.campaign.name)
     run, created_at = (uuid.uuid4().hex[:8], time.time()) if known is None else (known.run, known.created_at)
     meta = meta_of(file, tiles, digest(table, tiles), workdir, run, created_at)
@@ -80,6 +83,7 @@ def enqueue(
     store.put_campaign(meta)
     remember(meta.output, meta)  # before there are tiles
     store.put_catalog_state(meta.name, errors=0)
+    put_control(store, meta, known, tiles)
     new = store.add_tiles(tiles, meta.backends)
     if known is not None and set(known.backends) != set(meta.backends):
         _wait_anew(store, meta)
@@ -90,8 +94,14 @@ def enqueue(
 def put_backends(file: CampaignFile, store: TileStore) -> None:
     """Write the settings of the campaign's back-ends; their pauses end."""
     for backend in file.backends:
-        store.put_backend(backend.name, backend.model_dump(exclude_none=True))
+        fields = backend.model_dump(exclude_none=True) | {"authenticated_by": _hook(file, backend)}
+        store.put_backend(backend.name, fields)
         store.clear_pause(backend.name)
+
+
+def _hook(file: CampaignFile, backend: Backend) -> str:
+    """The campaign whose `authenticate` logs in to a back-end; empty where none does. Campaigns share back-ends."""
+    return file.campaign.name if backend.auth == "custom" else ""
 
 
 def read_table(file: CampaignFile) -> pd.DataFrame:
@@ -129,6 +139,18 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
         Tile(file.campaign.name, tile_id, order=order, backend=pin, pinned=bool(pin))
         for order, (tile_id, pin) in enumerate(zip(ids, pins, strict=True))
     ]
+
+
+def put_control(store: TileStore, meta: CampaignMeta, known: CampaignMeta | None, tiles: list[Tile]) -> None:
+    """Write the campaign's budget and, for a new one, its pilot; a mended campaign file ends the pause that it led to."""
+    controls = Controls(store)
+    controls.put(meta.name, budget=meta.budget)
+    if known is None and 0 < meta.pilot < len(tiles):
+        pilot = [tile.id for tile in sorted(tiles, key=lambda tile: tile.place)[: meta.pilot]]
+        controls.put(meta.name, pilot=",".join(pilot), pilot_upto=meta.pilot)
+    if known is not None and known.sha256 != meta.sha256 and is_mended_by_a_new_file(controls.get(meta.name)):
+        controls.put(meta.name, paused="")
+        controls.forget_errors(meta.name)
 
 
 def next_messages(store: TileStore, campaign: str, *, waiting: bool = True) -> Iterable[Message]:

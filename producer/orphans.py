@@ -71,9 +71,9 @@ def _adoption(tile: Tile, jobs: Sequence[Job], facts: Facts) -> Adoption | None:
     job = choose(None, new)
     if not isinstance(job, Job):
         return None
-    bare = Tile(tile.campaign, tile.id, order=tile.order, pinned=tile.pinned, backend=tile.backend)
+    bare = Tile(tile.campaign, tile.id, order=tile.order, rank=tile.rank, pinned=tile.pinned, backend=tile.backend)
     decided = decide(bare, job, new, facts)
-    kept = {"attempts_before": tile.attempts_before, "spent": tile.spent}
+    kept = {name: getattr(tile, name) for name in ("attempts_before", "spent", "escalation", "avoid")}
     others = tuple(other for other in jobs if other.active and not other.is_same(job.id))
     return Adoption(tile, decided.evolve(**kept, **NO_FAILURE), job, others)
 

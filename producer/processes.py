@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _RESTART_AFTER = (0.5, 1.0, 2.0, 5.0)
 """Seconds before a process that ended by itself is started again, by how often it did."""
 
-_STEADY_AFTER = 60.0
+_STEADY_AFTER = 10.0
 """Seconds a process has to run for its earlier ends to be forgotten."""
 
 _TAIL_BYTES = 8192

@@ -33,6 +33,9 @@ LINE_EVERY = 5.0
 AUTH_FOR = 120.0
 """Seconds after which credentials that no back-end takes do not seem to mend themselves."""
 
+STANDS_AFTER = 5.0
+"""Seconds without a change after which a campaign that is held back counts as standing."""
+
 _BETWEEN_PAUSES = 30.0
 
 RESTARTS = 5
@@ -93,11 +96,26 @@ def done(counts: Mapping[TileStatus, int]) -> int:
     return sum(count for status, count in counts.items() if status in TERMINAL)
 
 
+_MOVING = (
+    *(TileStatus.SUBMITTING, TileStatus.QUEUED, TileStatus.RUNNING, TileStatus.FINISHED, TileStatus.POSTPROCESSED),
+)
+"""Statuses of tiles that go on even while no more are begun."""
+
+_UNPAID = (TileStatus.QUEUED, TileStatus.RUNNING, TileStatus.FINISHED)
+
+
 def at_rest(store: TileStore, campaign: str, counts: Mapping[TileStatus, int]) -> bool:
     """Whether the campaign has ended: no tile is on its way, and the catalog knows all that are published."""
     published = counts.get(TileStatus.PUBLISHED, 0)
     moving = any(status not in TERMINAL for status in counts)
     return not moving and int(store.catalog_state(campaign)["published"]) == published
+
+
+def held(store: TileStore, campaign: str, counts: Mapping[TileStatus, int]) -> str:
+    """Why no more tiles of the campaign are begun until the user says so; empty when they are, or when all are."""
+    if all(status in TERMINAL for status in counts):
+        return ""
+    return store.control(campaign).holds(sum(counts.get(status, 0) for status in _UNPAID))
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,10 @@ class Look:
     backends: list[BackendState]
     error: str
     """Why the catalog cannot be brought up to date; empty when it can."""
+    held: str
+    """Why no more tiles are begun until the user says so."""
     rests: bool
+    """Whether nothing moves any more."""
 
 
 @dataclass
@@ -124,6 +145,9 @@ class Watch:
     """What was said since all was well last."""
     restarts: int = 0
     """How often in a row `each_time` could not get Redis back."""
+    last_counts: dict[TileStatus, int] = field(default_factory=dict)
+    stands_since: float = field(default_factory=time.monotonic)
+    """When the counts were last seen to change, on the clock of `time.monotonic`."""
     auth_since: float | None = None
     """Since when every back-end refuses the credentials, on the clock of `time.monotonic`."""
 
@@ -159,7 +183,17 @@ class Watch:
             raise FleetError(f"the catalog of {meta.name} cannot be brought up to date: {error}")
         self.throughput.add(time.monotonic(), done(counts))
         backends = [store.backend(name) for name in meta.backends]
-        return Look(counts, backends, error, at_rest(store, meta.name, counts))
+        why = held(store, meta.name, counts)
+        rests = at_rest(store, meta.name, counts) or (bool(why) and self._stands(counts))
+        return Look(counts, backends, error, why, rests)
+
+    def _stands(self, counts: Mapping[TileStatus, int]) -> bool:
+        """Whether a campaign that is held back has not moved for a while, and has nothing left to do."""
+        now = time.monotonic()
+        if counts != self.last_counts or any(counts.get(status) for status in _MOVING):
+            self.last_counts, self.stands_since = dict(counts), now
+        catalog = self.store.catalog_state(self.meta.name)["published"]
+        return now - self.stands_since > STANDS_AFTER and int(catalog) == counts.get(TileStatus.PUBLISHED, 0)
 
     def _tell(self, line: str) -> None:
         if line not in self.told:
@@ -211,7 +245,7 @@ def _on_terminal(seen: Watch, each_time: Callable[[], None], console: Console) -
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         for look in seen.looks(each_time):
             block = render(seen.meta, look.counts, seen.throughput, look.backends)
-            advice = seen.advice(look.backends)
+            advice = "; ".join(filter(None, [look.held, seen.advice(look.backends)]))
             live.update(Group(block, Text(advice, style="red3")) if advice else block)
 
 
@@ -219,7 +253,7 @@ def _as_lines(seen: Watch, each_time: Callable[[], None]) -> None:
     last, last_line = 0.0, ""
     for look in seen.looks(each_time):
         line = plain(seen.meta, look.counts, seen.throughput, look.backends)
-        line = "; ".join(filter(None, [line, seen.advice(look.backends)]))
+        line = "; ".join(filter(None, [line, look.held, seen.advice(look.backends)]))
         if line != last_line and time.monotonic() - last >= LINE_EVERY:
             seen.say(line)
             last, last_line = time.monotonic(), line
@@ -234,12 +268,20 @@ def render(
         *(Text(f"{status} {counts[status]}", style=STYLES[status]) for status in TileStatus if counts.get(status))
     )
     rooms = [
-        Text(f"{state.name}: {state.used}/{state.parallel_jobs} jobs", style="bold")
+        Text(f"{state.name}: {room(state)}", style="bold")
         + Text(f"  {trouble(state)}" if trouble(state) else "", style="red3")
         for state in backends
     ]
     head = Text.assemble((meta.name, "bold"), f"  {done(counts)}/{meta.total} tiles  {_pace(counts, meta, throughput)}")
     return Group(head, bar(counts, meta.total), table, *rooms)
+
+
+def room(state: BackendState) -> str:
+    """How many jobs a back-end has of those that it may have, and how many are created ahead or wait."""
+    ahead = state.places - state.started
+    text = f"{state.started}/{state.most} jobs"
+    text += f", {ahead} ahead" if ahead > 0 else ""
+    return text + (f", {state.waiting} tiles wait" if state.waiting else "")
 
 
 def bar(counts: Mapping[TileStatus, int], total: int, width: int = _BAR) -> Text:
@@ -266,9 +308,12 @@ def plain(
 
 
 def trouble(state: BackendState) -> str:
-    """Why a back-end is paused, or what went wrong there at the last look; empty when all is well."""
+    """Why a back-end is stopped or paused, or what went wrong there at the last look; empty when all is well."""
+    if state.stopped:
+        return f"stopped: {state.stopped}"
     if state.paused:
-        return f"paused: {state.paused_reason}"
+        left = max(1, round(state.paused_until - time.time()))
+        return f"paused for {left} s: {state.paused_reason}"
     return f"trouble: {state.trouble}" if state.trouble else ""
 
 

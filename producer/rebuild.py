@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from campaign.failure import FINAL, ErrorClass
+from campaign.failure import ELSEWHERE, FINAL, ErrorClass
 from campaign.record import Manifest
 from campaign.tile import Step, Tile, TileStatus, read_marker
 
@@ -77,6 +77,10 @@ class Facts:
     """The campaign's."""
     now: float
     """Seconds since the epoch."""
+    backends: Sequence[str] = ()
+    """The campaign's."""
+    escalations: int = 0
+    """How many job options it has for tiles that ran out of memory."""
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """Id of a failed job -> why it failed."""
 
@@ -152,8 +156,8 @@ def decide(tile: Tile, owned: Manifest | Job | None, jobs: Sequence[Job], facts:
     attempt = max(owned.attempt, *(job.attempt for job in jobs), 0)
     if isinstance(owned, Manifest):
         return _delivered(tile.evolve(attempt=attempt), owned)
+    tile = tile.evolve(attempt=attempt, **_learned(tile, jobs, facts))
     has_job = tile.evolve(
-        attempt=attempt,
         backend=owned.backend,
         job_id=owned.id,
         submitted_at=owned.created,
@@ -191,7 +195,19 @@ def _failed(tile: Tile, has_job: Tile, reason: Reason, max_attempts: int) -> Til
     if reason.error_class in FINAL or has_job.attempt >= max_attempts:
         return has_job.evolve(status=TileStatus.FAILED, failed_step=Step.TRACK.value, **why)
     spent = has_job.spent + (has_job.costs or 0.0)
-    return tile.evolve(attempt=has_job.attempt, spent=spent, **why)
+    return tile.evolve(spent=spent, **why)
+
+
+def _learned(tile: Tile, jobs: Sequence[Job], facts: Facts) -> dict[str, Any]:
+    """What failed jobs taught about where and how the next one has to run."""
+    failed = [(job, facts.reasons.get(job.id, NO_REASON).error_class) for job in jobs if job.status == "error"]
+    out_of_memory = sum(error_class is ErrorClass.RESOURCES for _, error_class in failed)
+    avoided: set[str] = set()
+    for job, error_class in sorted(failed, key=lambda one: (one[0].attempt, one[0].id)):
+        others = avoided | {job.backend}
+        if error_class in ELSEWHERE and not tile.pinned and not others >= set(facts.backends):
+            avoided = others
+    return {"escalation": min(out_of_memory, facts.escalations), "avoid": ",".join(sorted(avoided))}
 
 
 def _costs(job: Job, facts: Facts) -> float | None:

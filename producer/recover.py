@@ -16,8 +16,10 @@ from campaign.record import Manifest, campaign_folder, read_manifest, read_recor
 from campaign.store import CHUNK
 from campaign.tile import Step, Tile
 from producer.ask import list_jobs, stop_jobs, why_failed
-from producer.check import check
-from producer.enqueue import digest, meta_of, next_messages, output_folder, put_backends, send, tiles_of
+from producer.check import check, login_files
+from producer.control import login_files as login_files_of
+from producer.enqueue import digest, meta_of, next_messages, output_folder, put_backends, put_control, send, tiles_of
+from producer.order import in_order
 from producer.orphans import compare
 from producer.rebuild import NO_REASON, Facts, Job, Reason, choose, decide, read_jobs
 from producer.resume import refuse_changes, refuse_other_record
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
     from campaign.spec import CampaignFile
     from campaign.store import TileStore
+    from producer.ask import Files
     from producer.session import Opened
 
 SETTLED_AFTER = 30.0
@@ -85,16 +88,26 @@ def recover(
     store = opened.store
     known = store.campaign(file.campaign.name)
     if known is None:
+        back_ends = _BackEnds(file.backends, login_files(file))
         meta, jobs, adopted = _Rebuilding(file, store, workdir, wishes, tell).rebuild()
     else:
-        meta, jobs, adopted = known, _jobs_of(store, known, wishes), 0
+        back_ends = _known_back_ends(store, known)
+        meta, jobs, adopted = known, _jobs_of(back_ends, known, wishes), 0
     mine = [job for job in jobs if job.run == meta.run]
     new, orphans = _reconcile(store, meta, mine)
     messages = (message for tile in new if (message := tile_message(tile)))
     sent = send(opened.url, store.namespace, next_messages(store, meta.name) if known is None else messages)
-    problems = [] if wishes.keep_orphans else _end(file.backends if known is None else _backends(store, meta), orphans)
+    problems = [] if wishes.keep_orphans else _end(back_ends, orphans)
     others = Counter(job.run for job in jobs if job.run != meta.run)
     return Recovered(meta, known is None, adopted + len(new), tuple(orphans), sent, others, tuple(problems))
+
+
+@dataclass(frozen=True)
+class _BackEnds:
+    """Back-ends, and what it takes to log in to them."""
+
+    all: Sequence[Backend]
+    files: Files
 
 
 class _Rebuilding:
@@ -106,6 +119,7 @@ class _Rebuilding:
         self.file, self.store, self.workdir, self.wishes, self.tell = file, store, workdir, wishes, tell
         self.name = file.campaign.name
         self.output = output_folder(file, workdir)
+        self.files = login_files(file)
 
     def rebuild(self) -> tuple[CampaignMeta, list[Job], int]:
         """The campaign, all its jobs, and how many of them tiles own now."""
@@ -114,7 +128,7 @@ class _Rebuilding:
         checked.refuse()
         if checked.table is None:
             raise InvalidInput(f"{self.file.path}: has no table")
-        tiles = tiles_of(self.file, checked.table)
+        tiles = in_order(self.file, checked.table, tiles_of(self.file, checked.table))
         table_digest = digest(checked.table, tiles)
         if record is not None:
             refuse_other_record(self.file, record, table_digest)
@@ -134,7 +148,7 @@ class _Rebuilding:
         return meta, jobs, self._put(meta, checked.table, tiles, manifests, _by_tile(jobs, run))
 
     def _jobs(self) -> list[Job]:
-        return read_jobs(list_jobs(self.file.backends, self.name), self.name)
+        return read_jobs(list_jobs(self.file.backends, self.name, self.files), self.name)
 
     def _manifests(self, tiles: Iterable[Tile]) -> dict[str, Manifest]:
         folder = campaign_folder(self.output, self.name)
@@ -162,11 +176,14 @@ class _Rebuilding:
             for job in jobs.get(tile.id, ())
             if job.status == "error" and isinstance(owned[tile.id], Job)
         ]
-        facts = Facts(meta.max_attempts, self.store.now(), self._reasons(failed))
+        facts = Facts(
+            meta.max_attempts, self.store.now(), meta.backends, len(meta.escalate), reasons=self._reasons(failed)
+        )
         decided = [decide(tile, owned[tile.id], jobs.get(tile.id, ()), facts) for tile in tiles]
         remember(meta.output, meta)  # from here on nobody begins it anew
         put_backends(self.file, self.store)
         self.store.put_table(meta.name, tables.encode(table, CHUNK))
+        put_control(self.store, meta, None, decided)
         self.store.add_tiles(decided, meta.backends, _history(failed, facts))
         self.store.put_campaign(meta)
         return sum(bool(tile.job_id) and isinstance(owned[tile.id], Job) for tile in decided)
@@ -175,7 +192,7 @@ class _Rebuilding:
         asked: dict[str, list[str]] = defaultdict(list)
         for job in failed:
             asked[job.backend].append(job.id)
-        found = why_failed(self.file.backends, asked) if asked else {}
+        found = why_failed(self.file.backends, asked, self.file.campaign.rules, self.files) if asked else {}
         return {
             job_id: Reason(ErrorClass(told["error_class"]), told["error"], told["costs"])
             for reasons in found.values()
@@ -202,15 +219,17 @@ def _history(failed: Iterable[Job], facts: Facts) -> dict[str, list[dict[str, An
     return found
 
 
-def _backends(store: TileStore, meta: CampaignMeta) -> list[Backend]:
-    return [Backend.from_store(store.backend_settings(name)) for name in meta.backends]
+def _known_back_ends(store: TileStore, meta: CampaignMeta) -> _BackEnds:
+    """Those of a campaign that the store knows, as it has them."""
+    kept = {name: store.backend_settings(name) for name in meta.backends}
+    return _BackEnds([Backend.from_store(fields) for fields in kept.values()], login_files_of(store, kept))
 
 
-def _jobs_of(store: TileStore, meta: CampaignMeta, wishes: Wishes) -> list[Job]:
+def _jobs_of(back_ends: _BackEnds, meta: CampaignMeta, wishes: Wishes) -> list[Job]:
     """The jobs of a campaign that the store knows."""
     if wishes.run not in {"", meta.run}:
         raise InvalidInput(f"--run {wishes.run}: the store knows campaign {meta.name} as run {meta.run}")
-    return read_jobs(list_jobs(_backends(store, meta), meta.name), meta.name)
+    return read_jobs(list_jobs(back_ends.all, meta.name, back_ends.files), meta.name)
 
 
 def _reconcile(store: TileStore, meta: CampaignMeta, jobs: Sequence[Job]) -> tuple[list[Tile], list[Job]]:
@@ -230,7 +249,7 @@ def _reconcile(store: TileStore, meta: CampaignMeta, jobs: Sequence[Job]) -> tup
     return adopted, orphans
 
 
-def _end(backends: Sequence[Backend], orphans: Iterable[Job]) -> list[str]:
+def _end(back_ends: _BackEnds, orphans: Iterable[Job]) -> list[str]:
     """Cancel orphans, and delete those that never started; what went wrong, a line each."""
     problems = []
     for delete in (False, True):
@@ -239,7 +258,7 @@ def _end(backends: Sequence[Backend], orphans: Iterable[Job]) -> list[str]:
             if (job.status == "created") is delete:
                 jobs[job.backend].append(job.id)
         try:
-            problems += stop_jobs(backends, jobs, delete=delete) if jobs else []
+            problems += stop_jobs(back_ends.all, jobs, back_ends.files, delete=delete) if jobs else []
         except FleetError as error:
             problems.append(str(error))
     return problems

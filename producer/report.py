@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from campaign import table as tables
 from campaign.errors import InvalidInput
 from campaign.tile import TERMINAL, TileStatus
+from producer.progress import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pandas as pd
 
+    from campaign.control import Control
     from campaign.meta import CampaignMeta
     from campaign.store import TileStore
     from campaign.tile import Tile
@@ -37,14 +39,28 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
         backends[name] = {
             "url": meta.urls[name],
             "parallel_jobs": state.parallel_jobs,
-            "used": state.used,
+            "most_jobs": state.most,
+            "started": state.started,
+            "ahead": max(0, state.places - state.started),
+            "jobs": jobs_on(store, name),
+            "stopped": state.stopped or None,
             "waiting": state.waiting,
             "paused": state.paused_reason if state.paused else None,
             "trouble": state.trouble or None,
         }
+    control = store.control(meta.name)
     return {
         "campaign": meta.name,
         "total": meta.total,
+        "held": held(store, meta.name, counts) or None,
+        "pilot": list(control.pilot) if control.pilot_upto is not None else None,
+        "credits": {
+            "spent": control.spent,
+            "jobs_paid": control.jobs_paid,
+            "per_job": control.cost_per_job,
+            "budget": control.budget,
+            "forecast": forecast(control, meta.total),
+        },
         "by_status": {key.value: count for key, count in counts.items()},
         "backends": backends,
         "file": meta.path,
@@ -52,6 +68,47 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
         "catalog": str(catalog_path(meta)),
         "last_tick": last_tick(store),
     }
+
+
+def jobs_on(store: TileStore, backend: str) -> dict[str, int]:
+    """How many tiles of all campaigns have a place on a back-end, by status."""
+    found = Counter(tile.status for tile in store.tiles_on(backend))
+    return {status.value: found[status] for status in TileStatus if found[status]}
+
+
+def lines(store: TileStore, meta: CampaignMeta) -> Iterator[str]:
+    """What the user should know of a campaign beside its counts, line by line."""
+    counts = store.counts(meta.name)
+    control = store.control(meta.name)
+    for name in meta.backends:
+        if jobs := jobs_on(store, name):
+            yield f"{name} has " + ", ".join(f"{number} {status}" for status, number in jobs.items())
+    if why := held(store, meta.name, counts):
+        yield f"{why}; `openeo-fleet resume {meta.name}` lets it go on"
+    elif control.pilot_upto is not None:
+        yield f"pilot: the first {len(control.pilot)} tiles run alone until all are published"
+    if spent := credits_line(control, meta.total):
+        yield spent
+    yield from _reasons(list(store.tiles(meta.name, TileStatus.FAILED)))
+    if advice := standing_still(store, counts):
+        yield advice
+
+
+def forecast(control: Control, total: int) -> float | None:
+    """What the whole campaign will cost (credits) if each of its tiles costs what a job did so far; None: nobody knows."""
+    return None if control.cost_per_job is None else control.cost_per_job * total
+
+
+def credits_line(control: Control, total: int) -> str:
+    """What the campaign has cost and will cost; empty where no back-end tells."""
+    about = forecast(control, total)
+    if about is None and control.budget is None:
+        return ""
+    known = "charged" if control.jobs_paid else "estimated"
+    parts = [f"{control.spent:g} credits spent"]
+    parts += [] if control.budget is None else [f"budget {control.budget:g}"]
+    parts += [] if about is None else [f"about {about:g} for all tiles ({control.cost_per_job:.3g} a job, as {known})"]
+    return ", ".join(parts)
 
 
 def last_tick(store: TileStore) -> float | None:
@@ -84,6 +141,8 @@ def summary(store: TileStore, meta: CampaignMeta) -> Iterator[str]:
     counts = store.counts(meta.name)
     tiles = list(store.tiles(meta.name))
     yield f"{meta.name}: {counts.get(TileStatus.PUBLISHED, 0)} of {meta.total} tiles published"
+    if why := held(store, meta.name, counts):
+        yield f"  {why}; `openeo-fleet resume {meta.name}` lets the others go on"
     for other in (TileStatus.FAILED, TileStatus.CANCELED, TileStatus.SKIPPED):
         if counts.get(other):
             yield f"  {other}: {counts[other]}"

@@ -125,7 +125,7 @@ def _refuse_other_url(store: TileStore, file: CampaignFile, backend: Backend) ->
     before = store.backend(backend.name)
     if before.url in {"", backend.url}:
         return
-    jobs = max(before.used, _jobs_on(store, file.campaign.name, backend.name))
+    jobs = max(before.places, _jobs_on(store, file.campaign.name, backend.name))
     if jobs:
         option = f"--backend {backend.name}="
         raise InvalidInput(

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from producer.session import Opened
 
 POOLS: Mapping[Step, Sequence[str]] = {
-    Step.SUBMIT: ("--pool=threads", "--concurrency=8"),
+    Step.SUBMIT: ("--pool=threads", "--concurrency=16"),
     Step.TRACK: ("--pool=threads", "--concurrency=4"),
-    Step.POSTPROCESS: ("--pool=prefork", f"--concurrency={min(os.cpu_count() or 1, 4)}"),
+    Step.POSTPROCESS: ("--pool=prefork", f"--concurrency={min(2 * (os.cpu_count() or 1), 8)}"),
     Step.PUBLISH: ("--pool=threads", "--concurrency=4"),
 }
-"""A worker for each step: threads where it waits for HTTP, processes where it computes."""
+"""A worker for each step: threads where it waits for HTTP, processes where it computes, too; these wait as well."""
 
 FLOWER_PORT = 5555
 

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from sandbox.behaviour import Behaviour, Dice
 from sandbox.errors import OpenEOError
+from sandbox.foreign import read_wanted
 from sandbox.reading import json_body
 
 if TYPE_CHECKING:
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 
 def admin_routes(backend: Backend) -> list[Route]:
-    """Behaviour and stats."""
+    """Behaviour, jobs of other clients, and stats."""
     routes = _Admin(backend)
     return [
         Route("/.sandbox/behaviour", routes.show, methods=["GET"]),
         Route("/.sandbox/behaviour", routes.replace, methods=["PUT"]),
         Route("/.sandbox/behaviour", routes.change, methods=["PATCH"]),
+        Route("/.sandbox/foreign-jobs", routes.add_foreign, methods=["POST"]),
         Route("/.sandbox/stats", routes.stats, methods=["GET"]),
         Route("/.sandbox/stats", routes.reset, methods=["DELETE"]),
     ]
@@ -65,6 +67,12 @@ class _Admin:
         self._check(request)
         self._backend.change(await json_body(request))
         return JSONResponse(self._backend.behaviour.to_dict())
+
+    async def add_foreign(self, request: Request) -> Response:
+        """Another client of the same user makes jobs: an object with the fields of `Wanted`."""
+        self._check(request)
+        wanted = read_wanted(await json_body(request), self._backend.foreign_user)
+        return JSONResponse({"user": wanted.user, "jobs": self._backend.add_foreign(wanted)}, 201)
 
     async def stats(self, request: Request) -> Response:
         self._check(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import json
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ ACCESS, REFRESH, DEVICE = "access", "refresh", "device"
 _DAY = 86_400.0
 _MONTH = 30 * _DAY
 _BEARER_PARTS = 3
+_HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
 class Auth:
@@ -31,6 +33,7 @@ class Auth:
     def __init__(self, options: Options) -> None:
         self.users, self.clients = options.users, options.clients
         self._key = _secret_key(options.data / "token.key")
+        self._used: set[str] = set()
 
     def password_fits(self, user: str, password: str) -> bool:
         """Whether a user's password is right."""
@@ -41,21 +44,34 @@ class Auth:
         return hmac.compare_digest(self.clients.get(client, "").encode(), secret.encode()) and client in self.clients
 
     def issue(self, user: str, kind: str, seconds: float = 0.0) -> str:
-        """A token of a kind for a user; by default a day of access, a month of refreshing."""
+        """A token of a kind for a user, a JWT as real providers give; by default a day of access, a month of refreshing."""
         lifetime = seconds or (_MONTH if kind == REFRESH else _DAY)
-        payload = f"{kind}|{time.time() + lifetime:.3f}|{secrets.token_hex(4)}|{user}".encode()
-        return f"{_text(payload)}.{_text(self._sign(payload))}"
+        claims = {"sub": user, "use": kind, "exp": round(time.time() + lifetime, 3), "jti": secrets.token_hex(4)}
+        signed = ".".join(_text(json.dumps(part).encode()) for part in (_HEADER, claims))
+        return f"{signed}.{_text(self._sign(signed.encode()))}"
 
     def read(self, token: str, kind: str) -> str | None:
-        """The user of a token, or None if it is forged, expired or of another kind."""
+        """The user of a token, or None if it is forged, expired, used up or of another kind."""
+        claims = self._claims(token)
+        if claims.get("use") != kind or claims["exp"] <= time.time() or claims["jti"] in self._used:
+            return None
+        return str(claims["sub"])
+
+    def use_up(self, token: str) -> None:
+        """Have a token hold no more."""
+        self._used.add(str(self._claims(token).get("jti")))
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """What a token says; nothing if it is forged."""
+        parts = token.split(".")
         try:
-            payload, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split("."))
+            _, payload, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in parts)
         except (ValueError, binascii.Error):
-            return None
-        if not hmac.compare_digest(signature, self._sign(payload)):
-            return None
-        found, expires, _, user = payload.decode().split("|", 3)
-        return user if found == kind and float(expires) > time.time() else None
+            return {}
+        if not hmac.compare_digest(signature, self._sign(".".join(parts[:-1]).encode())):
+            return {}
+        claims: dict[str, Any] = json.loads(payload)
+        return claims
 
     def user_of_header(self, header: str | None) -> str:
         """The user of an Authorization header, `Bearer basic//TOKEN` or `Bearer oidc/PROVIDER/TOKEN`.
@@ -71,9 +87,7 @@ class Auth:
             raise OpenEOError("AuthenticationSchemeInvalid", "Authentication method not supported.")
         user = self.read(parts[2], ACCESS)
         if user is None:
-            raise OpenEOError(
-                "TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again."
-            )
+            raise token_invalid()
         return user
 
     def user_of_basic(self, header: str | None) -> str:
@@ -119,6 +133,11 @@ class Auth:
 
     def _sign(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, payload, "sha256")
+
+
+def token_invalid() -> OpenEOError:
+    """The error of a token that does not hold (any more)."""
+    return OpenEOError("TokenInvalid", "Authorization token has expired or is invalid. Please authenticate again.")
 
 
 def _secret_key(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.auth import ACCESS, DEVICE, PROVIDER, REFRESH
+from sandbox.errors import OpenEOError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -49,6 +50,8 @@ class _Login:
 
     async def basic(self, request: Request) -> Response:
         user = self._backend.auth.user_of_basic(request.headers.get("authorization"))
+        if self._backend.behaviour.revoked:
+            raise OpenEOError("CredentialsInvalid", "Credentials are not correct.")
         token = self._backend.auth.issue(user, ACCESS, self._backend.behaviour.token_seconds)
         return JSONResponse({"access_token": token})
 
@@ -104,13 +107,20 @@ class _Provider:
 
     async def token(self, request: Request) -> Response:
         form = {key: values[0] for key, values in parse_qs((await request.body()).decode()).items()}
+        behaviour = self._backend.behaviour
+        if behaviour.revoked:
+            return JSONResponse({"error": "invalid_client"}, 401)
+        if self._backend.dice.throw("provider_errors", behaviour.provider_errors, behaviour.seed):
+            return JSONResponse({"error": "temporarily_unavailable"}, 503)
         user = self._user_of_grant(form)
         if user is None:
             known = form.get("grant_type") in _GRANTS
             error = "invalid_grant" if known else "unsupported_grant_type"
             status = 401 if form.get("grant_type") == "client_credentials" else 400
             return JSONResponse({"error": "invalid_client" if status != 400 else error}, status)  # noqa: PLR2004 - HTTP
-        lifetime = self._backend.behaviour.token_seconds
+        if form["grant_type"] == "refresh_token" and behaviour.single_use_refresh_tokens:
+            self._backend.auth.use_up(form["refresh_token"])
+        lifetime = behaviour.token_seconds
         answer: dict[str, Any] = {
             "access_token": self._backend.auth.issue(user, ACCESS, lifetime),
             "token_type": "Bearer",
@@ -123,7 +133,7 @@ class _Provider:
 
     async def user_info(self, request: Request) -> Response:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        user = self._backend.auth.read(bearer, ACCESS)
+        user = None if self._backend.behaviour.revoked else self._backend.auth.read(bearer, ACCESS)
         return JSONResponse({"sub": user}) if user else JSONResponse({"error": "invalid_token"}, 401)
 
     def _user_of_grant(self, form: dict[str, str]) -> str | None:

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox.auth import Auth
+from sandbox.auth import Auth, token_invalid
 from sandbox.behaviour import Dice
 from sandbox.errors import OpenEOError
+from sandbox.foreign import new_jobs, past_jobs
 from sandbox.options import API_PATH
 from sandbox.pool import Pool
 from sandbox.runner import Runner
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sandbox.behaviour import Behaviour
+    from sandbox.foreign import Wanted
     from sandbox.options import Options
 
 #: How long a request for what only a warm executor knows may wait, s.
@@ -38,9 +42,12 @@ class Backend:
         self.options = options
         self.behaviour: Behaviour = options.behaviour
         self.dice = Dice()
+        self._down_since = time.monotonic()
         self.stats = Stats()
         self.auth = Auth(options)
         self.store = Store(options.data / "jobs.sqlite")
+        if options.foreign_jobs:
+            self.store.add_past(list(past_jobs(options.foreign_jobs, self.foreign_user, datetime.now(UTC))))
         self.pool = Pool(
             options.executors, str(options.scenes) if options.scenes else None, options.data / "executors.log"
         )
@@ -67,9 +74,33 @@ class Backend:
         """
         try:
             self.behaviour = self.behaviour.changed(changes)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise OpenEOError("BadRequest", str(error)) from error
+        if "down" in changes:
+            self._down_since = time.monotonic()
         self.runner.apply(self.behaviour)
+        if "script" in changes:
+            self.runner.begin_script()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nobody is answered at the moment."""
+        return self.behaviour.down < 0 or time.monotonic() - self._down_since < self.behaviour.down
+
+    @property
+    def foreign_user(self) -> str:
+        """The user who has jobs of other programs: the first client, else the first user."""
+        return next(iter([*self.options.clients, *self.options.users]))
+
+    def add_foreign(self, wanted: Wanted) -> list[str]:
+        """Another client of a user makes jobs now; their ids."""
+        rows = list(new_jobs(wanted))
+        with self.store.transaction():
+            self.store.add(rows)
+            if wanted.status == "queued":
+                for row in rows:
+                    self.runner.queue(self.store.get(wanted.user, row["id"]))
+        return [row["id"] for row in rows]
 
     def root(self, request: Request) -> str:
         """URL of the API as this client sees it."""
@@ -81,7 +112,10 @@ class Backend:
         Raises:
             OpenEOError: without one that holds.
         """
-        return self.auth.user_of_header(request.headers.get("authorization"))
+        user = self.auth.user_of_header(request.headers.get("authorization"))
+        if self.behaviour.revoked:
+            raise token_invalid()
+        return user
 
     def user_of_link(self, request: Request) -> str:
         """The user of a signed URL, else of the bearer.

@@ -9,12 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sandbox.fields import changed, read_seconds_or_always
+from sandbox.memory import read_size
+from sandbox.script import Rule, read_script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Behaviour:
     server_errors: float = 0.0
     """Share of requests answered with `server_error_status` before anything is done."""
     server_error_status: int = 503
-    """500, 502, 503 or 504; the last three as a proxy sends them, without openEO's form."""
+    """500, 502, 503 or 504; the last three as a proxy sends them, without openEO's form. 0 draws one of the four for
+    each of these requests."""
     rate_limit: float = 0.0
     """Requests per second allowed (bursts of as many, at least 1); more are answered 429. 0 is no limit."""
     retry_after: int = 1
@@ -37,10 +44,18 @@ class Behaviour:
     """Share of `POST /jobs` whose job is created, but whose answer never arrives."""
     lost_starts: float = 0.0
     """Share of `POST /jobs/{id}/results` whose job starts, but whose answer never arrives."""
+    down: float = field(default=0.0, metadata={"read": read_seconds_or_always})
+    """Seconds, from when this is set, in which every connection is closed without an answer, as if the server were
+    down; jobs go on meanwhile. `true` (or a negative number) lasts until it is set anew."""
+    revoked: bool = False
+    """No credentials are accepted: tokens, also new ones, and passwords are answered 403, OIDC clients 401
+    invalid_client, as when a secret has expired. Signed URLs still hold."""
     parallel: int = 0
     """Running jobs of the whole back-end; 0 keeps what the program was started with."""
     max_active_jobs: int = 0
     """Queued and running jobs a user may have; starting more is answered 400 ConcurrentJobLimit. 0 is no limit."""
+    created_jobs_limit: int = 0
+    """Jobs in status created a user may have; making more is answered 400 JobLimit. 0 is no limit."""
     credits: float = -1.0
     """Credits of each user; starting a job when they are spent is answered 402 PaymentRequired. Negative is no limit."""
     queue_seconds: float = 0.0
@@ -53,8 +68,18 @@ class Behaviour:
     """Share of jobs that end in error with `failure`. A title with `fail:<CODE>` always does, with that code."""
     failure: str = "OOM"
     """OOM, NoDataAvailable, Internal or any other code."""
+    needs_memory: str = field(default="", metadata={"read": read_size})
+    """Memory a job needs, like `4G`: one whose job option `executor-memory` is less (2G if it has none) ends in error
+    with OOM. Empty is no need."""
+    script: tuple[Rule, ...] = field(default=(), metadata={"read": read_script})
+    """What happens to the jobs whose titles match: a list of objects with the fields of `Rule`, or JSON text of one.
+    What a rule says comes before the chances. Setting it begins it anew."""
     token_seconds: float = 0.0
     """Lifetime of new access tokens; 0 stands for a day."""
+    single_use_refresh_tokens: bool = False
+    """A refresh token holds for one refresh, whose answer has the next one."""
+    provider_errors: float = 0.0
+    """Share of token requests to the OpenID Connect provider that are answered 503."""
     signed_urls: bool = False
     """Items and assets are given as signed URLs that need no bearer."""
     url_seconds: float = 3600.0
@@ -67,6 +92,8 @@ class Behaviour:
     """Share of asset downloads that end half-way and look complete: only the size or checksum tells."""
     ignore_limit: bool = False
     """`GET /jobs` gives every job on one page."""
+    oldest_first: bool = False
+    """`GET /jobs` lists the oldest job first."""
     items: str = "files"
     """Links of results: `files` (one item a file), `none`, `grouped` (STAC 1.1 items of several assets, ids with `:`),
     `feature` (the whole answer is a single Feature, as of API 1.0)."""
@@ -89,11 +116,7 @@ class Behaviour:
         Raises:
             ValueError: for an unknown field or a value that does not fit.
         """
-        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise ValueError(f"Unknown behaviour {', '.join(unknown)}; there are {', '.join(known)}")
-        return replace(self, **{name: _cast(name, value, known[name]) for name, value in changes.items()})
+        return changed(self, changes, "behaviour")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -114,14 +137,6 @@ def read_behaviour(settings: Iterable[str]) -> Behaviour:
     return behaviour
 
 
-def _cast(name: str, value: Any, kind: type) -> Any:
-    if kind is bool:
-        if str(value).lower() not in {"true", "false", "1", "0"}:
-            raise ValueError(f"{name} is true or false, not {value!r}")
-        return str(value).lower() in {"true", "1"}
-    return kind(value)
-
-
 class Dice:
     """Chances drawn from the seed: the n-th draw of a kind is always the same."""
 
@@ -134,6 +149,11 @@ class Dice:
             return False
         self._drawn[kind] += 1
         return unit(f"{seed}:{kind}:{self._drawn[kind]}") < share
+
+    def pick(self, kind: str, choices: Sequence[T], seed: int) -> T:
+        """One of several, each as likely."""
+        self._drawn[kind] += 1
+        return choices[int(unit(f"{seed}:{kind}:{self._drawn[kind]}") * len(choices))]
 
 
 def unit(text: str) -> float:

@@ -54,6 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--behaviour", action="append", metavar="KEY=VALUE|FILE", help="behaviour and faults; may be repeated"
     )
+    parser.add_argument(
+        "--foreign-jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="finished jobs of the last year that the first client, else the first user, has in a new data folder",
+    )
     parser.add_argument("--admin-token", help="bearer of the routes below /.sandbox (default: open to loopback)")
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="JSON with url and pid, written when the back-end answers"
@@ -71,6 +78,8 @@ def options_from(parsed: argparse.Namespace) -> Options:
         raise ValueError(f"--scenes: {parsed.scenes} is not a folder")
     if min(parsed.parallel, parsed.executors) < 1:
         raise ValueError("--parallel and --executors are at least 1")
+    if parsed.foreign_jobs < 0:
+        raise ValueError("--foreign-jobs is not negative")
     return Options(
         data=parsed.data,
         host=parsed.host,
@@ -81,6 +90,7 @@ def options_from(parsed: argparse.Namespace) -> Options:
         clients=_pairs("--client", parsed.client or []),
         scenes=parsed.scenes.resolve() if parsed.scenes else None,
         behaviour=read_behaviour(parsed.behaviour or []),
+        foreign_jobs=parsed.foreign_jobs,
         ready_file=parsed.ready_file,
         admin_token=parsed.admin_token,
     )

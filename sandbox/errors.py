@@ -19,6 +19,7 @@ STATUSES: dict[str, int] = {
     "Internal": 500,
     "InvalidVersion": 400,
     "JobFailed": 424,
+    "JobLimit": 400,
     "JobLocked": 400,
     "JobNotFinished": 400,
     "JobNotFound": 404,

@@ -8,23 +8,33 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from sandbox.errors import OpenEOError
 from sandbox.options import API_PATH
+from sandbox.script import NOTHING
 from sandbox.stats import kind_of
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from sandbox.backend import Backend
 
-_ASSET = re.compile(rf"^{API_PATH}/jobs/[^/]+/results/assets/")
+_ASSET = re.compile(rf"^{API_PATH}/jobs/([^/]+)/results/assets/")
 _START = re.compile(rf"^{API_PATH}/jobs/[^/]+/results$")
+#: Key of a request's scope: the kind of fault if its answer is to be lost.
+_LOST = "sandbox.lost"
 _INTERNAL, _SUCCESS = 500, range(200, 300)
 _REASONS = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
+
+
+def lose_answer(request: Request, kind: str) -> None:
+    """Do not answer this request if it is a success; called by its route."""
+    request.scope[_LOST] = kind
 
 
 class Faults:
@@ -33,21 +43,26 @@ class Faults:
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
         self._app, self._backend = app, backend
         self._tokens, self._refilled = 0.0, 0.0
+        self._downloads: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or fail to."""
         if scope["type"] != "http" or scope["path"].startswith("/.sandbox"):
             await self._app(scope, receive, send)
             return
-        self._backend.stats.requests[kind_of(scope["method"], scope["path"])] += 1
+        self._backend.stats.request(kind_of(scope["method"], scope["path"]))
         send = self._counted(send)
+        if self._backend.is_down:
+            self._backend.stats.faults["down"] += 1
+            await _hang_up(receive, send)
+            return
         if self._backend.behaviour.latency > 0:
             await asyncio.sleep(self._backend.behaviour.latency)
         refusal = self._refusal() if scope["path"].startswith(API_PATH) else None
         if refusal is not None:
             await refusal(scope, receive, send)
-        elif self._answer_is_lost(scope):
-            await self._lose_answer(scope, receive, send)
+        elif scope["method"] == "POST" and (chance := self._chance_of_loss(scope["path"])):
+            await self._answer_or_not(scope, receive, send, lost=self._drawn(*chance))
         else:
             await self._app(scope, receive, self._download(scope, send))
 
@@ -71,7 +86,9 @@ class Faults:
         behaviour = self._backend.behaviour
         retry = {"Retry-After": str(behaviour.retry_after)}
         if self._drawn("server_errors", behaviour.server_errors):
-            status = behaviour.server_error_status
+            status = behaviour.server_error_status or self._backend.dice.pick(
+                "server_error_status", tuple(_REASONS), behaviour.seed
+            )
             if status == _INTERNAL:
                 error = OpenEOError("Internal", "Server error: simulated.")
                 return JSONResponse(error.to_dict(), status)
@@ -94,38 +111,53 @@ class Faults:
         self._tokens -= 1.0
         return True
 
-    def _answer_is_lost(self, scope: Scope) -> bool:
-        behaviour = self._backend.behaviour
-        if scope["method"] != "POST":
-            return False
-        if scope["path"] == f"{API_PATH}/jobs":
-            return self._drawn("lost_answers", behaviour.lost_answers)
-        return bool(_START.match(scope["path"])) and self._drawn("lost_starts", behaviour.lost_starts)
+    def _chance_of_loss(self, path: str) -> tuple[str, float] | None:
+        """Kind and share of the answers that may be lost at a path."""
+        if path == f"{API_PATH}/jobs":
+            return "lost_answers", self._backend.behaviour.lost_answers
+        return ("lost_starts", self._backend.behaviour.lost_starts) if _START.match(path) else None
 
-    async def _lose_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Do what was asked, then close the connection without a word; errors are answered all the same."""
+    async def _answer_or_not(self, scope: Scope, receive: Receive, send: Send, *, lost: bool) -> None:
+        """Do what was asked, then perhaps close the connection without a word; errors are answered all the same."""
         kept: list[Message] = []
 
         async def keep(message: Message) -> None:
             kept.append(message)
 
         await self._app(scope, receive, keep)
-        if kept and kept[0].get("status") in _SUCCESS:
+        if not lost and _LOST in scope:
+            self._backend.stats.faults[scope[_LOST]] += 1
+        if (lost or _LOST in scope) and kept and kept[0].get("status") in _SUCCESS:
             await _hang_up(receive, send)
             return
         for message in kept:
             await send(message)
 
     def _download(self, scope: Scope, send: Send) -> Send:
-        """The way of an asset's bytes to the client, broken or shortened if the draw says so."""
-        if scope["method"] != "GET" or not _ASSET.match(scope["path"]):
+        """The way of an asset's bytes to the client, broken or shortened if the script or the draw says so."""
+        asset = _ASSET.match(scope["path"]) if scope["method"] == "GET" else None
+        if asset is None:
             return send
         behaviour = self._backend.behaviour
-        if self._drawn("broken_downloads", behaviour.broken_downloads):
+        scripted = self._scripted_download(asset[1])
+        if scripted == "broken_downloads" or self._drawn("broken_downloads", behaviour.broken_downloads):
             return _Half(send, claims_all=True)
-        if self._drawn("short_downloads", behaviour.short_downloads):
+        if scripted == "short_downloads" or self._drawn("short_downloads", behaviour.short_downloads):
             return _Half(send, claims_all=False)
         return send
+
+    def _scripted_download(self, job_id: str) -> str | None:
+        """The fault of a job's download by the script."""
+        job = self._backend.store.find(job_id)
+        rule = self._backend.store.fates.of(job) if job is not None else NOTHING
+        if not (rule.broken_download or rule.short_download):
+            return None
+        self._downloads[job_id] += 1
+        if rule.downloads and self._downloads[job_id] > rule.downloads:
+            return None
+        kind = "broken_downloads" if rule.broken_download else "short_downloads"
+        self._backend.stats.faults[kind] += 1
+        return kind
 
 
 class _Half:

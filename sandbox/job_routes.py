@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.errors import OpenEOError
+from sandbox.faults import lose_answer
 from sandbox.reading import graph_of, json_body, number
 from sandbox.runner import charge
 from sandbox.store import LEVELS
@@ -54,8 +55,9 @@ class _Jobs:
     async def listing(self, request: Request) -> Response:
         user = self._backend.user(request)
         limit = None if self._backend.behaviour.ignore_limit else number(request, "limit")
-        before = _read_cursor(request.query_params.get("cursor"))
-        jobs = self._store.page(user, before, None if limit is None else limit + 1)
+        beyond = _read_cursor(request.query_params.get("cursor"))
+        oldest_first = self._backend.behaviour.oldest_first
+        jobs = self._store.page(user, beyond, None if limit is None else limit + 1, oldest_first=oldest_first)
         links = [{"rel": "self", "href": f"{self._backend.root(request)}/jobs", "type": "application/json"}]
         if limit is not None and len(jobs) > limit > 0:
             jobs = jobs[:limit]
@@ -67,7 +69,16 @@ class _Jobs:
         user = self._backend.user(request)
         body = await json_body(request)
         graph_of(body)
+        most = self._backend.behaviour.created_jobs_limit
+        if most and self._store.count(user, "created") >= most:
+            raise OpenEOError("JobLimit", f"There are {most} jobs that have not been started; start or delete some.")
         job = self._store.create(user, body)
+        self._backend.stats.submission()
+        rule = self._store.fates.of(job)
+        if rule.late_seconds > 0:
+            self._store.hide(job.id, rule.late_seconds)
+        if rule.lost_answer:
+            lose_answer(request, "lost_answers")
         url = f"{self._backend.root(request)}/jobs/{job.id}"
         return Response(status_code=201, headers={"Location": url, "OpenEO-Identifier": job.id})
 
@@ -112,11 +123,13 @@ class _Jobs:
         if job.status not in {*_LOCKED, "finished"}:
             self._check_limits(job.user)
             self._backend.runner.queue(job)
+            if self._store.fates.of(job).lost_start:
+                lose_answer(request, "lost_starts")
         return Response(status_code=202)
 
     def _check_limits(self, user: str) -> None:
         behaviour = self._backend.behaviour
-        if behaviour.max_active_jobs and self._store.active(user) >= behaviour.max_active_jobs:
+        if behaviour.max_active_jobs and self._store.count(user, *_LOCKED) >= behaviour.max_active_jobs:
             raise OpenEOError(
                 "ConcurrentJobLimit",
                 f"Job was not started because concurrent job limit ({behaviour.max_active_jobs}) is reached.",
@@ -162,7 +175,7 @@ class _Jobs:
     def _progress(self, job: Job) -> int:
         if job.status != "running" or job.started_at is None:
             return 100 if job.status == "finished" else 0
-        share = (time.time() - job.started_at) / max(self._backend.behaviour.job_seconds, _TYPICAL_SECONDS)
+        share = (time.time() - job.started_at) / max(self._backend.runner.job_seconds(job), _TYPICAL_SECONDS)
         return min(95, int(share * 100))
 
 
@@ -173,13 +186,13 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _write_cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(f"jobs-before-{seq}".encode()).decode()
+    return base64.urlsafe_b64encode(f"jobs-beyond-{seq}".encode()).decode()
 
 
 def _read_cursor(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     try:
-        return int(base64.urlsafe_b64decode(cursor).decode().removeprefix("jobs-before-"))
+        return int(base64.urlsafe_b64decode(cursor).decode().removeprefix("jobs-beyond-"))
     except (ValueError, binascii.Error) as error:
         raise OpenEOError("BadRequest", "The cursor is not one of ours.") from error

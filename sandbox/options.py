@@ -34,6 +34,8 @@ class Options:
     scenes: Path | None = None
     """Folder of real scenes; None generates them."""
     behaviour: Behaviour = field(default_factory=Behaviour)
+    foreign_jobs: int = 0
+    """Finished jobs of the past that the user (the first client, else the first user) has in a new folder."""
     ready_file: Path | None = None
     """Written when the server answers: JSON with `url` and `pid`."""
     admin_token: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import shutil
 import time
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.behaviour import unit
 from sandbox.errors import OpenEOError
+from sandbox.fates import CANCEL
+from sandbox.memory import is_too_small
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +58,21 @@ class Runner:
             # Takes half a second: now rather than while the first job runs.
             importlib.import_module("sandbox.fast")
         self.behaviour = behaviour
+        self._store.fates.script = behaviour.script
         self._wake.set()
+
+    def begin_script(self) -> None:
+        """Begin the script anew; for jobs that are queued or running, as if they were started now."""
+        self._store.fates.forget()
+        for status in ("queued", "running"):
+            for job in self._store.by_status(status, -1):
+                self._store.fates.plan(job, time.time())
+        self._wake.set()
+
+    def job_seconds(self, job: Job) -> float:
+        """How long a job stays running at least."""
+        scripted = self._store.fates.of(job).job_seconds
+        return scripted if scripted >= 0 else self.behaviour.job_seconds
 
     @property
     def slots(self) -> int:
@@ -68,24 +85,27 @@ class Runner:
 
     def queue(self, job: Job) -> bool:
         """Queue a job that is not queued or running; whether it was queued by this call."""
+        now, wait = time.time(), self._store.fates.of(job).queue_seconds
         queued = self._store.move(
             job.id,
             ["created", "error", "canceled"],
             "queued",
-            queued_at=time.time(),
+            # A wait of its own moves the begin of the wait that all jobs have.
+            queued_at=now if wait < 0 else now + wait - self.behaviour.queue_seconds,
             started_at=None,
             ended_at=None,
             outcome=None,
         )
         if queued:
             self._store.clear_logs(job.id)
+            self._store.fates.plan(job, now)
             self._wake.set()
         return queued
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Job, message: str = "The job was canceled.") -> None:
         """End a queued or running job; its executor is stopped."""
         if self._store.move(job.id, ["queued", "running"], "canceled", ended_at=time.time()):
-            self._store.log(job.id, "info", "The job was canceled.")
+            self._store.log(job.id, "info", message)
             if task := self._running.get(job.id):
                 task.cancel()
             self._wake.set()
@@ -106,9 +126,23 @@ class Runner:
     async def _fill(self) -> None:
         while True:
             self._wake.clear()
-            wait = self._start_due()
+            wait = min(self._operate(), self._start_due())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait)
+
+    def _operate(self) -> float:
+        """Cancel and delete what the script has the operator cancel and delete by now; seconds until the next."""
+        while deadline := self._store.fates.next():
+            job_id, at, deed = deadline
+            if at > time.time():
+                return at - time.time()
+            self._store.fates.done(job_id, deed)
+            job = self._store.find(job_id)
+            if job is not None and deed == CANCEL:
+                self.cancel(job, "The job was canceled by the operator of the back-end.")
+            elif job is not None:
+                self.delete(job)
+        return _TICK
 
     def _start_due(self) -> float:
         """Start the jobs whose time has come; seconds until the next one's."""
@@ -121,30 +155,34 @@ class Runner:
                 return min(due, _TICK)
             if job.id not in self._running and self._store.move(job.id, ["queued"], "running", started_at=time.time()):
                 self._stats.slot(+1)
-                self._running[job.id] = asyncio.create_task(self._run(job))
+                self._running[job.id] = task = asyncio.create_task(self._run(job))
+                # Not at the end of the coroutine: one that is canceled before its first step never gets there.
+                task.add_done_callback(functools.partial(self._ended, job.id))
         return _TICK
 
     async def _run(self, job: Job) -> None:
         started = time.monotonic()
         try:
             answer = await self._execute(job)
-            await asyncio.sleep(max(0.0, self.behaviour.job_seconds - (time.monotonic() - started)))
+            await asyncio.sleep(max(0.0, self.job_seconds(job) - (time.monotonic() - started)))
             self._finish(job, answer)
         except OpenEOError as error:
             self._fail(job, error)
         except Exception as error:  # noqa: BLE001 - one job's failure must not stop the back-end
             self._fail(job, OpenEOError("Internal", f"The executor failed: {error!r}"))
-        finally:
-            self._running.pop(job.id, None)
-            self._stats.slot(-1)
-            self._wake.set()
+
+    def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
+        """Give back the slot of a job."""
+        self._running.pop(job_id, None)
+        self._stats.slot(-1)
+        self._wake.set()
 
     async def _execute(self, job: Job) -> dict[str, Any]:
         folder = self.job_folder(job.id)
         shutil.rmtree(folder, ignore_errors=True)
         self._store.log(job.id, "info", "The job has started.")
         if code := self._planned_failure(job):
-            await asyncio.sleep(self.behaviour.job_seconds)
+            await asyncio.sleep(self.job_seconds(job))
             raise OpenEOError(code, _MESSAGES.get(code, f"The job failed: {code}."))
         if self.behaviour.fast:
             from sandbox.fast import execute_fast  # noqa: PLC0415 - only where it is wanted
@@ -155,6 +193,11 @@ class Runner:
     def _planned_failure(self, job: Job) -> str | None:
         if FAIL_MARKER in job.title:
             return job.title.split(FAIL_MARKER, 1)[1].split()[0]
+        rule = self._store.fates.of(job)
+        if rule.failure:
+            return rule.failure
+        if is_too_small(job.submission, rule.needs_memory or self.behaviour.needs_memory):
+            return "OOM"
         drawn = unit(f"{self.behaviour.seed}:job:{job.seq}")
         return self.behaviour.failure if drawn < self.behaviour.failing_jobs else None
 

@@ -36,8 +36,13 @@ class Sandbox:
         """Give it a behaviour anew, defaults where nothing is said."""
         return self._admin("PUT", "behaviour", behaviour)
 
+    def add_jobs(self, jobs: int, **wanted: Any) -> list[str]:
+        """Another client makes jobs now (for `user`, in `status`, with `title`, if given); their ids."""
+        ids: list[str] = self._admin("POST", "foreign-jobs", {"jobs": jobs, **wanted})["jobs"]
+        return ids
+
     def stats(self) -> dict[str, Any]:
-        """Its counters: requests, statuses, faults, slots, jobs."""
+        """Its counters: requests (also by time), submissions, statuses, faults, slots, jobs."""
         return self._admin("GET", "stats")
 
     def clear_stats(self) -> None:
@@ -80,7 +85,7 @@ def start(data: Path, *arguments: str) -> Sandbox:
 
     Args:
         data: its folder.
-        arguments: further arguments of `python -m sandbox`.
+        arguments: further arguments of `python -m sandbox`, like `--foreign-jobs 1000`.
 
     Raises:
         RuntimeError: when it does not come up.

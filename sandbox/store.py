@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import OpenEOError
+from sandbox.fates import Fates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _SCHEMA = """
@@ -40,7 +43,14 @@ CREATE TABLE IF NOT EXISTS logs (
     message TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS logs_by_job ON logs (job, seq);
+CREATE TABLE IF NOT EXISTS late (
+    job TEXT PRIMARY KEY,
+    until REAL NOT NULL              -- seconds since the epoch; users see the job from then on
+);
 """
+_VISIBLE = "NOT EXISTS (SELECT 1 FROM late WHERE late.job = jobs.id AND late.until > :now)"
+#: Beyond all sequence numbers.
+_EDGE = 1 << 62
 LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -73,7 +83,11 @@ class Job:
 
 
 class Store:
-    """The SQLite file; one connection, used from the server's event loop only."""
+    """The SQLite file; one connection, used from the server's event loop only.
+
+    Attributes:
+        fates: which rules of the script its jobs met.
+    """
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -81,6 +95,7 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        self.fates = Fates(self._db)
 
     def close(self) -> None:
         """Close the file."""
@@ -91,28 +106,76 @@ class Store:
         now = datetime.now(UTC)
         job_id = f"j-{now:%y%m%d%H%M%S}{secrets.token_hex(10)}"
         stamp = rfc3339(now)
-        self._db.execute(
-            "INSERT INTO jobs (id, user, status, submission, created, updated) VALUES (?, ?, 'created', ?, ?, ?)",
+        rows = self._db.execute(
+            "INSERT INTO jobs (id, user, status, submission, created, updated) VALUES (?, ?, 'created', ?, ?, ?)"
+            " RETURNING *",
             (job_id, user, json.dumps(submission), stamp, stamp),
-        )
-        return self.get(user, job_id)
+        ).fetchall()
+        return _job(rows[0])
+
+    def add(self, rows: Iterable[dict[str, Any]], first: int | None = None) -> None:
+        """Put in whole rows at once, with sequence numbers from `first` on, by default as the newest."""
+        columns = "id, user, status, submission, created, updated, queued_at, started_at, ended_at, outcome"
+        values = ", ".join(f":{column}" for column in columns.split(", "))
+        numbered = ({**row, "seq": None if first is None else first + place} for place, row in enumerate(rows))
+        self._db.executemany(f"INSERT INTO jobs (seq, {columns}) VALUES (:seq, {values})", numbered)  # noqa: S608 - ours
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is changed in the block."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add_past(self, rows: Sequence[dict[str, Any]]) -> bool:
+        """Put in jobs older than all others, the oldest first, once in the file's life; whether it was this time."""
+        with self.transaction():
+            if self._db.execute("PRAGMA user_version").fetchone()[0]:
+                return False
+            # The numbers of jobs that are made later begin at 1 all the same.
+            self.add(rows, 1 - len(rows))
+            self._db.execute("PRAGMA user_version = 1")
+        return True
+
+    def hide(self, job_id: str, seconds: float) -> None:
+        """Let nobody see a job for a while."""
+        self._db.execute("INSERT INTO late VALUES (?, ?)", (job_id, time.time() + seconds))
 
     def get(self, user: str, job_id: str) -> Job:
         """A user's job.
 
         Raises:
-            OpenEOError: JobNotFound, also when it is another user's.
+            OpenEOError: JobNotFound, also when it is another user's or hidden.
         """
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ? AND user = ?", (job_id, user)).fetchone()
+        row = self._db.execute(
+            f"SELECT * FROM jobs WHERE id = :id AND user = :user AND {_VISIBLE}",  # noqa: S608 - ours
+            {"id": job_id, "user": user, "now": time.time()},
+        ).fetchone()
         if row is None:
             raise OpenEOError("JobNotFound", f"The batch job {job_id!r} does not exist.")
         return _job(row)
 
-    def page(self, user: str, before: int | None, limit: int | None) -> list[Job]:
-        """A user's jobs, newest first, with sequence numbers below `before`."""
+    def find(self, job_id: str) -> Job | None:
+        """A job of any user, hidden or not."""
+        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return _job(row) if row is not None else None
+
+    def page(self, user: str, beyond: int | None, limit: int | None, *, oldest_first: bool = False) -> list[Job]:
+        """A user's jobs, newest or oldest first, those that come after the one with sequence number `beyond`."""
+        sign, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        edge = -_EDGE if oldest_first else _EDGE
         rows = self._db.execute(
-            "SELECT * FROM jobs WHERE user = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-            (user, before if before is not None else 1 << 62, limit if limit is not None else -1),
+            f"SELECT * FROM jobs WHERE user = :user AND seq {sign} :beyond AND {_VISIBLE} ORDER BY seq {order} LIMIT :limit",  # noqa: S608 - ours
+            {
+                "user": user,
+                "beyond": beyond if beyond is not None else edge,
+                "limit": limit if limit is not None else -1,
+                "now": time.time(),
+            },
         )
         return [_job(row) for row in rows]
 
@@ -146,10 +209,11 @@ class Store:
         self._db.execute("DELETE FROM logs WHERE job = ?", (job_id,))
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
-    def active(self, user: str) -> int:
-        """How many of a user's jobs are queued or running."""
-        query = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running') AND user = ?"
-        return int(self._db.execute(query, (user,)).fetchone()[0])
+    def count(self, user: str, *statuses: str) -> int:
+        """How many of a user's jobs are in one of some statuses."""
+        marks = ", ".join("?" for _ in statuses)
+        query = f"SELECT count(*) FROM jobs WHERE status IN ({marks}) AND user = ?"  # noqa: S608 - marks only
+        return int(self._db.execute(query, (*statuses, user)).fetchone()[0])
 
     def counts(self) -> dict[str, int]:
         """Number of jobs of all users in each status."""
@@ -181,9 +245,9 @@ class Store:
         return [_entry(row) for row in rows]
 
 
-def rfc3339(time: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     """A time (UTC) as openEO writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _job(row: sqlite3.Row) -> Job:

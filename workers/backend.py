@@ -1,12 +1,13 @@
-"""The only openEO network code: connections, the job a tile asks for, the list of jobs, logs, results."""
+"""The openEO network code beside logging in: connections, the job a tile asks for, the list of jobs, logs, results."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,17 +15,21 @@ from urllib.parse import urlsplit
 import requests
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
 from openeo.rest.connection import Connection, paginate
+from requests.adapters import HTTPAdapter
 
-from workers.failures import JobRefused, LoginFailed, ResultsIncomplete
+from campaign.failure import ErrorClass
+from workers.failures import JobRefused, ResultsIncomplete, Throttled, classify
+from workers.login import LoginConnection
 from workers.stac import aware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from openeo.rest.job import BatchJob
 
     from campaign.backends import Backend
+    from campaign.spec import Hooks
 
 PAGE = 100
 """Jobs asked for in one page of `GET /jobs`."""
@@ -39,8 +44,20 @@ _CHUNK_BYTES = 1 << 20
 _SHA256 = "1220"
 """What a multihash of SHA-256 begins with: its code and its length in bytes, in hexadecimal."""
 
+_CANNOT = (OpenEoApiPlainError, OpenEoClientException, requests.RequestException)
+"""What the client raises when a back-end does not do as it is asked."""
+
 _LINK_IS_OLD = (401, 403, 404, 410)
 """What object stores answer to a signed link that expired; the next try gets a new one."""
+
+_CONNECTIONS = 16
+"""Connections that are kept open by one worker process."""
+
+_READ_AGAIN_AFTER = (0.3, 1.0)
+"""Seconds after which a request that only reads is sent again."""
+
+_OF_THE_MOMENT = frozenset({500, 502, 503, 504})
+"""HTTP statuses that the next moment may not show."""
 
 _JOB_EXISTS_CODES = frozenset({"JobLocked", "JobNotStartable"})
 
@@ -59,22 +76,24 @@ class Intent:
     """The job, once the back-end named it."""
     started: bool = False
     """Whether the user's function started it already."""
+    job_options: Mapping[str, Any] = field(default_factory=dict)
+    """Job options that win over those of the user's function."""
 
 
 _intent: ContextVar[Intent | None] = ContextVar("intent", default=None)
 
 
-class FleetConnection(Connection):
+class FleetConnection(LoginConnection):
     """A connection that marks the job of a tile in its title, logs in again by itself, and is shared by threads."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self._login_lock = threading.Lock()
-        retry = {"total": 2, "backoff_factor": 0.3, "status_forcelist": [502, 503, 504], "allowed_methods": ["GET"]}
-        retry |= {"respect_retry_after_header": False, "raise_on_status": False}
+    def __init__(self, backend: Backend, hooks: Hooks | None = None, gate: Callable[[], None] | None = None) -> None:
+        self._gate = gate
         self._metadata: dict[str, Any] = {}
+        self._metadata_lock = threading.Lock()
         self._wait = threading.local()
-        super().__init__(backend.url, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=retry)
+        super().__init__(backend, hooks, default_timeout=int(backend.timeout) or 1, auto_validate=False, retry=False)
+        self.session.mount("https://", adapter := HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        self.session.mount("http://", adapter)
         self.session.hooks["response"].append(self._note_retry_after)
 
     def _note_retry_after(self, response: requests.Response, *_: Any, **__: Any) -> None:
@@ -82,77 +101,67 @@ class FleetConnection(Connection):
         self._wait.seconds = float(text) if text.isdigit() else None
 
     def request(self, method: str, path: str, *arguments: Any, **options: Any) -> requests.Response:
-        """Send a request; an error knows how long the back-end asked to wait (`retry_after`, seconds or None)."""
+        """Send a request when its time has come; one that only reads is sent again where the answer is lost.
+
+        An error knows how long the back-end asked to wait (`retry_after`, seconds or None).
+
+        Raises:
+            Throttled: too many requests wait for the back-end.
+        """
+        for pause in (*_READ_AGAIN_AFTER, None):
+            try:
+                return self._send(method, path, *arguments, **options)
+            except (OpenEoApiPlainError, requests.ConnectionError) as error:
+                if pause is None or method.lower() != "get" or not _worth_another(error):
+                    raise
+                time.sleep(pause)
+        raise AssertionError
+
+    def _send(self, method: str, path: str, *arguments: Any, **options: Any) -> requests.Response:
+        """Send a request; one that creates the job of a tile is recorded before."""
+        if self._gate is not None and _same_origin(self.build_url(path), self.root_url):
+            self._gate()
+        intent = _intent.get()
+        if intent is not None and method.lower() == "post" and path == "/jobs":
+            intent.before()
+            intent.sent = True
         try:
             response: requests.Response = super().request(method, path, *arguments, **options)
         except OpenEoApiPlainError as error:  # the base of OpenEoApiError, too
             vars(error)["retry_after"] = getattr(self._wait, "seconds", None)
             raise
+        if intent is not None and intent.job_id and path.endswith(f"/jobs/{intent.job_id}/results"):
+            intent.started |= method.lower() == "post"
         return response
 
     def collection_metadata(self, name: str) -> Any:
         """The metadata of a collection, asked for once: every tile's `load_collection` wants it."""
-        if name not in self._metadata:
-            self._metadata[name] = super().collection_metadata(name)
-        return self._metadata[name]
+        with self._metadata_lock:  # threads that need it first wait for one answer
+            if name not in self._metadata:
+                self._metadata[name] = super().collection_metadata(name)
+            return self._metadata[name]
 
-    def log_in(self) -> None:
-        """Authenticate as the back-end's settings and the environment say.
-
-        Raises:
-            LoginFailed: credentials are missing or refused; names the variables to set, never their values.
-        """
-        backend = self.backend
-        if backend.auth == "none":
-            return
-        names = ("USERNAME", "PASSWORD") if backend.auth == "basic" else ("CLIENT_ID", "CLIENT_SECRET")
-        variables = " and ".join(backend.variable(name) for name in names)
-        user, secret = (backend.secret(name) for name in names)
-        try:
-            if backend.auth == "basic":
-                self.authenticate_basic(user, secret if user is None else secret or "")
-            elif user and secret:
-                self.authenticate_oidc_client_credentials(user, secret, provider_id=backend.provider_id)
-            else:
-                self.authenticate_oidc_client_credentials(provider_id=backend.provider_id)
-        except (OpenEoApiError, OpenEoClientException) as error:
-            if getattr(error, "http_status_code", 401) >= requests.codes.server_error:
-                raise
-            found = "were refused" if user and secret else "are not set"
-            raise LoginFailed(f"back-end {backend.name}: cannot log in; {variables} {found}") from error
-
-    def try_access_token_refresh(self, *, reason: str | None = None) -> bool:
-        """Get a new token, also where the first came from a user name and a password."""
-        stale = self.auth
-        with self._login_lock:
-            if self.auth is not stale:
-                return True
-            if self.backend.auth != "basic":
-                return bool(super().try_access_token_refresh(reason=reason))
-            self.log_in()
-            return True
-
-    def create_job(self, process_graph: Any, *, title: str | None = None, **options: Any) -> BatchJob:
-        """Create a job; while a worker submits a tile, with the tile's marker in its title, and only one."""
+    def create_job(
+        self, process_graph: Any, *, title: str | None = None, job_options: dict[str, Any] | None = None, **more: Any
+    ) -> BatchJob:
+        """Create a job; while a worker submits a tile, with the tile's marker and job options, and only one."""
         intent = _intent.get()
         if intent is None:
-            return super().create_job(process_graph, title=title, **options)
+            return super().create_job(process_graph, title=title, job_options=job_options, **more)
         if intent.sent:
             raise JobRefused("start_job created more than one job; a tile has one job at a time")
-        job = super().create_job(process_graph, title=f"{title or 'openeo-fleet'} {intent.marker}", **options)
+        marked = f"{title or 'openeo-fleet'} {intent.marker}"
+        merged = {**(job_options or {}), **intent.job_options} or None
+        job = super().create_job(process_graph, title=marked, job_options=merged, **more)
         intent.job_id = job.job_id
         return job
 
-    def post(self, path: str, json: dict[str, Any] | None = None, **options: Any) -> requests.Response:
-        """POST; records that a tile's job is asked for, and notices when the user's function starts it by itself."""
-        intent = _intent.get()
-        if intent is not None and path == "/jobs":
-            intent.before()
-            intent.sent = True
-        response = super().post(path, json=json, **options)
-        if intent is not None and intent.job_id and path.endswith(f"/jobs/{intent.job_id}/results"):
-            intent.started = True
-        return response
+
+def _worth_another(error: Exception) -> bool:
+    """Whether a request that only reads may well be answered if it is sent again at once."""
+    if isinstance(error, OpenEoApiPlainError):
+        return error.http_status_code in _OF_THE_MOMENT and not getattr(error, "retry_after", None)
+    return classify(error).error_class is ErrorClass.TRANSIENT
 
 
 @contextmanager
@@ -165,16 +174,22 @@ def submitting(intent: Intent) -> Iterator[None]:
         _intent.reset(token)
 
 
-def connect(backend: Backend) -> FleetConnection:
-    """A connection to `backend`, logged in."""
-    connection = FleetConnection(backend)
+def connect(backend: Backend, hooks: Hooks | None = None, gate: Callable[[], None] | None = None) -> FleetConnection:
+    """A connection to `backend`, logged in.
+
+    Args:
+        backend: where it is.
+        hooks: their `authenticate` logs in where its `auth` is `custom`.
+        gate: called before each request to it; waits until that may be sent.
+    """
+    connection = FleetConnection(backend, hooks, gate)
     connection.log_in()
     return connection
 
 
-def job_pages(connection: Connection, limit: int = PAGE) -> Iterator[list[dict[str, Any]]]:
-    """The user's jobs, newest first on most back-ends, page by page, as `GET /jobs` lists them."""
-    for page in paginate(connection, "/jobs", params={"limit": limit}):
+def job_pages(connection: Connection, size: int = PAGE) -> Iterator[list[dict[str, Any]]]:
+    """The user's jobs, newest first, page by page, as `GET /jobs` lists them; back-ends may ignore the `size`."""
+    for page in paginate(connection, "/jobs", params={"limit": size}):
         yield page.get("jobs", [])
 
 
@@ -213,11 +228,25 @@ def start(connection: Connection, job_id: str) -> None:
             raise
 
 
+def estimate(connection: Connection, job_id: str) -> float | None:
+    """What the back-end estimates that a job will cost (credits), None where it does not say."""
+    try:
+        costs = connection.get(f"/jobs/{job_id}/estimate", expected_status=200).json().get("costs")
+        return None if costs is None else float(costs)
+    except (*_CANNOT, Throttled, ValueError, TypeError):
+        return None
+
+
+def cancel(connection: Connection, job_id: str) -> None:
+    """Stop a job."""
+    connection.job(job_id).stop()
+
+
 def stop_quietly(connection: Connection, job_id: str, *, remove: bool) -> None:
     """Stop a job that is not wanted any more, and `remove` one that no tile knows; what stands in the way is left."""
     job = connection.job(job_id)
     for end in (job.stop, job.delete) if remove else (job.stop,):
-        with suppress(OpenEoApiError, OpenEoClientException, requests.RequestException):
+        with suppress(*_CANNOT):
             end()
 
 
@@ -225,7 +254,7 @@ def error_logs(connection: Connection, job_id: str) -> str:
     """The messages of a job's last error log entries, a line each; empty if they cannot be had."""
     try:
         entries = connection.job(job_id).logs(level="error")
-    except (OpenEoApiError, OpenEoClientException, requests.RequestException):
+    except _CANNOT:
         return ""
     return "\n".join(str(entry.get("message", "")) for entry in list(entries)[-LOG_ENTRIES:])
 

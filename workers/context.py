@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from campaign import table as tables
 from campaign.backends import Backend
+from campaign.control import Controls
 from campaign.errors import FleetError
 from campaign.spec import Hooks, load_hooks
 from campaign.store import CHUNK, TileStore
 from workers.backend import FleetConnection, connect
 from workers.failures import LoginFailed
 from workers.limits import Limits
+from workers.pauses import Pauses
+from workers.rates import Rates
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from campaign.meta import CampaignMeta
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from campaign.tile import Tile
 
 _CHUNKS_KEPT = 8
+_Access = tuple[tuple[Any, ...], Hooks | None]
+"""What a connection depends on."""
+
 _SECONDS_REFUSED = 30.0
 
 
@@ -34,9 +42,14 @@ class Context:
 
     def __init__(self, settings: Settings) -> None:
         self.store = TileStore.connect(settings.redis_url, settings.namespace)
+        self.tick = settings.tick
+        """Seconds between two ticks of the fleet's clock."""
+        self.controls = Controls(self.store)
         self.limits = Limits(self.store, settings.lease)
-        self._connections: dict[Backend, FleetConnection] = {}
-        self._refusals: dict[Backend, tuple[float, LoginFailed]] = {}
+        self.pauses = Pauses(self.store)
+        self.rates = Rates(self.store)
+        self._connections: dict[_Access, FleetConnection] = {}
+        self._refusals: dict[_Access, tuple[float, LoginFailed]] = {}
         self._hooks: dict[tuple[str, str], Hooks] = {}
         self._lock = threading.Lock()
         self._connecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -67,23 +80,39 @@ class Context:
 
     def connection(self, name: str) -> FleetConnection:
         """The connection of this process to a back-end, logged in; a new one when its settings have changed."""
-        backend = self.backend(name)
+        kept = self.store.backend_settings(name)
+        backend = Backend.from_store(kept)
+        hooks = self._login_hooks(backend, kept)
+        wanted = backend.access, hooks
         with self._lock:
             connecting = self._connecting[name]
         with connecting:  # one thread logs in, the others wait for it
-            if backend not in self._connections:
-                self._connections[backend] = self._connect(backend)
-            return self._connections[backend]
+            if wanted not in self._connections:
+                self._connections[wanted] = self._connect(backend, hooks)
+            return self._connections[wanted]
 
-    def _connect(self, backend: Backend) -> FleetConnection:
+    def _login_hooks(self, backend: Backend, kept: Mapping[str, str]) -> Hooks | None:
+        """The functions of the campaign file that logs in, where one does.
+
+        Raises:
+            LoginFailed: it is gone, or does not run here: that is the back-end's trouble, not that of a tile.
+        """
+        if backend.auth != "custom":
+            return None
+        try:
+            return self.hooks(self.meta(kept.get("authenticated_by", "")))
+        except FleetError as error:
+            raise LoginFailed(f"back-end {backend.name}: cannot log in; {error}") from error
+
+    def _connect(self, backend: Backend, hooks: Hooks | None) -> FleetConnection:
         """Log in; a refusal is remembered for a while, for back-ends lock out those who keep asking."""
-        until, refusal = self._refusals.get(backend, (0.0, None))
+        until, refusal = self._refusals.get((backend.access, hooks), (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise LoginFailed(str(refusal))
         try:
-            return connect(backend)
+            return connect(backend, hooks, lambda: self.rates.wait(backend.name))
         except LoginFailed as error:
-            self._refusals[backend] = (time.monotonic() + _SECONDS_REFUSED, error)
+            self._refusals[backend.access, hooks] = (time.monotonic() + _SECONDS_REFUSED, error)
             raise
 
     def row(self, meta: CampaignMeta, tile: Tile) -> pd.Series[Any]:

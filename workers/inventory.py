@@ -16,9 +16,11 @@ from workers.failures import classify_job
 from workers.stac import aware
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from openeo.rest.connection import Connection
+
+    from campaign.failure import Rule
 
 PAGE = 1000
 """Jobs asked for in one page of `GET /jobs`."""
@@ -64,14 +66,14 @@ def _pages(connection: Connection) -> Iterator[list[dict[str, Any]]]:
     return chain([first], pages)
 
 
-def why_failed(connection: Connection, job_ids: list[str]) -> dict[str, dict[str, Any]]:
+def why_failed(connection: Connection, job_ids: list[str], rules: Sequence[Rule]) -> dict[str, dict[str, Any]]:
     """Of each failed job: `error_class`, `error` (its error logs) and `costs`, where the back-end says."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(job_ids, pool.map(partial(_why_failed, connection), job_ids), strict=True))
+        return dict(zip(job_ids, pool.map(partial(_why_failed, connection, rules), job_ids), strict=True))
 
 
-def _why_failed(connection: Connection, job_id: str) -> dict[str, Any]:
-    failure = classify_job(error_logs(connection, job_id))
+def _why_failed(connection: Connection, rules: Sequence[Rule], job_id: str) -> dict[str, Any]:
+    failure = classify_job(error_logs(connection, job_id), rules)
     try:
         costs = connection.job(job_id).describe().get("costs")
     except (OpenEoApiPlainError, OpenEoClientException, requests.RequestException):

@@ -1,4 +1,4 @@
-"""What a back-end allows, shared by all workers through Redis: room, pauses, and who looks at its jobs when."""
+"""Room on back-ends, shared by all workers through Redis: who gets it, and who looks at the jobs that are there when."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from campaign.store import read_script
 from workers.leases import Leases
 
 if TYPE_CHECKING:
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 LOST_AFTER = 30.0
 """Seconds after which a message that nobody acted on counts as lost, while its queue is empty."""
 
-OUTAGES_BEFORE_PAUSE = 3
-"""How often in a row a back-end may not answer before it is paused: one lost answer is no outage."""
+ESTIMATE_EVERY = 10
+"""Seconds between two questions for an estimate."""
 
-LONGEST_OUTAGE_PAUSE = 300.0
-"""Seconds between two tries of a back-end that does not answer."""
-
-_ONLY_STARTS_WAIT = b"payment"
+ASK_AGAIN_AFTER = 3600
+"""Seconds after which a back-end that had no estimates is asked for one again."""
 
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -36,14 +35,14 @@ class Limits:
         self.store = store
         self.leases = Leases(store, lease)
         self._redis: Any = store.redis
-        self._wake = self._redis.register_script(_script("wake.lua"))
+        self._wake = self._redis.register_script(read_script("room.lua") + _script("wake.lua"))
         self._overdue = self._redis.register_script(_script("overdue.lua"))
         self._release = self._redis.register_script(_RELEASE)
 
     def wake(self, backend: str) -> list[Tile]:
-        """Give free room of `backend` to the tiles that wait first; returns them for the submit queue."""
+        """Give free room of `backend` to those that wait first; returns them for the submit queue."""
         woken = self._wake(args=[self.store.namespace, backend, LOST_AFTER])
-        return self._tiles([member.decode() for member in woken])
+        return self.store.tiles_of([member.decode() for member in woken])
 
     def overdue(self, limit: int = 500) -> list[tuple[Tile, bool]]:
         """Tiles that somebody has to look at again now, and whether a worker held each until its lease ended.
@@ -51,62 +50,34 @@ class Limits:
         Nobody holds them any more, and each is put off by `LOST_AFTER`.
         """
         found = self._overdue(args=[self.store.namespace, LOST_AFTER, limit])
-        tiles = self._tiles([member.decode() for member in found[::2]])
+        tiles = self.store.tiles_of([member.decode() for member in found[::2]])
         held = {member.decode() for member, was_held in zip(found[::2], found[1::2], strict=True) if was_held}
         return [(tile, tile.key in held) for tile in tiles]
 
-    def on_backend(self, backend: str) -> list[Tile]:
-        """The tiles that hold a slot of `backend`."""
-        members = self._redis.smembers(self.store.key("b", backend, "slots"))
-        return self._tiles(sorted(member.decode() for member in members))
-
     def drop_slot(self, backend: str, tile: Tile) -> None:
-        """Take a slot from a tile that is past the need of one."""
-        self._redis.srem(self.store.key("b", backend, "slots"), tile.key)
+        """Take its place from a tile that is past the need of one."""
+        for taken in ("slots", "started"):
+            self._redis.srem(self.store.key("b", backend, taken), tile.key)
+        self._redis.zrem(self.store.key("b", backend, "ready"), tile.key)
 
-    def pause(self, backend: str, seconds: float, reason: str) -> None:
-        """Send nothing to `backend` for `seconds`; a longer pause that is there already stays."""
-        key, until = self.store.key("b", backend), self.store.now() + seconds
-        if float(self._redis.hget(key, "paused_until") or 0) < until:
-            self._redis.hset(key, mapping={"paused_until": until, "paused_reason": reason})
+    def may_ask_estimate(self, backend: str) -> bool:
+        """Whether the caller may ask `backend` what a job will cost: one at a time, and not one that has no estimates."""
+        key = self.store.key("b", backend, "estimate")
+        return bool(self._redis.set(key, 1, nx=True, ex=ESTIMATE_EVERY))
 
-    def paused_for(self, backend: str, *, starting: bool = True) -> float:
-        """Seconds until the pause of `backend` ends; 0 when there is none.
+    def no_estimates(self, backend: str) -> None:
+        """Note that `backend` did not say what a job will cost; it is not asked again for a while."""
+        self._redis.set(self.store.key("b", backend, "estimate"), 0, ex=ASK_AGAIN_AFTER)
+
+    def track_due(self, backend: str, again: float, early: float = 0.0) -> bool:
+        """Whether `backend` is to be looked at now; if so, the next look is in `again` seconds unless set otherwise.
 
         Args:
             backend: its name.
-            starting: whether it is to be asked for more work; where credits are missing, only that is to wait.
+            again: seconds until the next look.
+            early: seconds that a look may come before its time.
         """
-        until, reason = self._redis.hmget(self.store.key("b", backend), "paused_until", "paused_reason")
-        if not until or (not starting and (reason or b"").startswith(_ONLY_STARTS_WAIT)):
-            return 0.0
-        return max(0.0, float(until) - self.store.now())
-
-    def outage(self, backend: str, reason: str) -> float:
-        """Note that `backend` did not answer; pauses it from the third time in a row on, longer each time.
-
-        Returns:
-            For how many seconds; 0 if it is not paused.
-        """
-        key = self.store.key("b", backend)
-        times = int(self._redis.hincrby(key, "outages", 1)) - OUTAGES_BEFORE_PAUSE
-        if times < 0:
-            return 0.0
-        seconds = float(min(LONGEST_OUTAGE_PAUSE, 5 * 2**times))
-        self.pause(backend, seconds, reason)
-        return seconds
-
-    def answered(self, backend: str) -> None:
-        """Note that `backend` answers as it should."""
-        self._redis.hdel(self.store.key("b", backend), "outages", "trouble")
-
-    def trouble(self, backend: str, message: str) -> None:
-        """Keep what went wrong at the last look at the jobs of `backend`, for the user to see."""
-        self._redis.hset(self.store.key("b", backend), "trouble", message)
-
-    def track_due(self, backend: str, again: float) -> bool:
-        """Whether `backend` is to be looked at now; if so, the next look is in `again` seconds unless set otherwise."""
-        due = float(self._redis.hget(self.store.key("b", backend), "track_at") or 0) <= self.store.now()
+        due = float(self._redis.hget(self.store.key("b", backend), "track_at") or 0) <= self.store.now() + early
         if due:
             self.track_in(backend, again)
         return due
@@ -129,6 +100,18 @@ class Limits:
             return 0
         return int(self._redis.hincrby(key, "quiet", 1))
 
+    def job_took(self, backend: str, seconds: float) -> None:
+        """Keep how long a job of `backend` took from its start to its end, beside those before it."""
+        key = self.store.key("b", backend)
+        before = self._redis.hget(key, "job_seconds")
+        typical = seconds if before is None else 0.8 * float(before) + 0.2 * seconds
+        self._redis.hset(key, "job_seconds", typical)
+
+    def job_seconds(self, backend: str) -> float | None:
+        """How long jobs of `backend` typically take from their start to their end; None before the first ended."""
+        found = self._redis.hget(self.store.key("b", backend), "job_seconds")
+        return None if found is None else float(found)
+
     @contextmanager
     def tracking(self, backend: str) -> Iterator[bool]:
         """Be the one tracker of `backend`; yields False when another worker is."""
@@ -141,17 +124,6 @@ class Limits:
                 yield True
         finally:
             self._release(keys=[key], args=[token])
-
-    def _tiles(self, members: list[str]) -> list[Tile]:
-        tiles: dict[str, Tile | None] = {}
-        by_campaign: dict[str, list[str]] = {}
-        for member in members:
-            campaign, _, tile_id = member.partition("/")
-            by_campaign.setdefault(campaign, []).append(tile_id)
-        for campaign, ids in by_campaign.items():
-            found = self.store.get_many(campaign, ids)
-            tiles |= {f"{campaign}/{tile_id}": tile for tile_id, tile in zip(ids, found, strict=True)}
-        return [tile for member in members if (tile := tiles[member]) is not None]
 
 
 def _script(name: str) -> str:

@@ -11,7 +11,7 @@ from campaign.message import Message, tile_message
 from campaign.record import Manifest
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import NoResults, classify
+from workers.failures import NoResults
 from workers.items import JobInfo, build_item, item_id
 from workers.limits import LOST_AFTER
 from workers.output import TileFolder
@@ -40,7 +40,7 @@ def postprocess(context: Context, tile: Tile) -> list[Message]:
         except (TransitionLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
-            recover.step_failed(context, held, Step.POSTPROCESS, classify(error))
+            recover.step_failed(context, held, Step.POSTPROCESS, recover.diagnose(context, held, error))
             return []
     done = context.store.transition(held, TileStatus.POSTPROCESSED, due=LOST_AFTER, **NO_FAILURE | changes)
     message = tile_message(done)

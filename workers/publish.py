@@ -10,7 +10,6 @@ from campaign.spec import Publish
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import recover
 from workers.collection import CollectionInfo
-from workers.failures import classify
 from workers.output import TileFolder
 from workers.static_catalog import ITEMS_PER_SHARD, StaticCatalog
 
@@ -32,7 +31,7 @@ def publish(context: Context, tile: Tile) -> list[Message]:
         except (TransitionLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
-            recover.step_failed(context, held, Step.PUBLISH, classify(error))
+            recover.step_failed(context, held, Step.PUBLISH, recover.diagnose(context, held, error))
             return []
     context.store.transition(held, TileStatus.PUBLISHED, published_at=context.store.now(), **NO_FAILURE)
     return []

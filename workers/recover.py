@@ -7,11 +7,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from campaign.errors import TransitionLost
-from campaign.failure import FINAL, ErrorClass
-from campaign.tile import HOLDS_SLOT, Step, Tile, TileStatus
-from workers.failures import Failure, failure_fields
+from campaign.failure import ELSEWHERE, FINAL, ErrorClass, Rule
+from campaign.tile import HAS_STARTED, HOLDS_SLOT, Step, Tile, TileStatus
+from workers.failures import JOB_LIMITS, Failure, classify, failure_fields, fingerprint
+from workers.pauses import EVERYTHING, STARTS
 
 if TYPE_CHECKING:
+    from campaign.meta import CampaignMeta
     from workers.context import Context
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,20 @@ MAX_TRIES = 8
 
 PAUSES = {ErrorClass.CAPACITY: 10.0, ErrorClass.AUTH: 60.0, ErrorClass.PAYMENT: 600.0}
 """Seconds a back-end is paused when it does not say for how long."""
+
+_OF_A_JOB = frozenset({ErrorClass.JOB, ErrorClass.RESOURCES, ErrorClass.TIMEOUT, ErrorClass.BACKEND})
+"""Classes after which a job that is there is of no use."""
+
+_OF_THE_TABLE = frozenset({ErrorClass.USER_CODE, ErrorClass.BACKEND})
+"""Classes of failures that, when they meet the first tiles, will meet all."""
+
+_CAME_FURTHER = frozenset(TileStatus) - {
+    TileStatus.NOT_STARTED,
+    TileStatus.SUBMITTING,
+    TileStatus.FAILED,
+    TileStatus.CANCELED,
+}
+"""Statuses of tiles whose `start_job` went well."""
 
 
 def backoff(tries: int) -> float:
@@ -50,10 +66,22 @@ def claim(context: Context, tile: Tile, step: Step, **words: Any) -> Tile:
 def put_off_while_paused(context: Context, tile: Tile) -> bool:
     """Whether the tile's back-end is paused; the tile is due again when the pause ends, and nothing is asked for it."""
     starting = tile.status not in {TileStatus.FINISHED, TileStatus.POSTPROCESSED}
-    seconds = context.limits.paused_for(tile.backend, starting=starting) if tile.backend else 0.0
-    if seconds and tile.status is not TileStatus.NOT_STARTED:
+    seconds = context.pauses.paused_for(tile.backend, starting=starting) if tile.backend else 0.0
+    if seconds and tile.status is TileStatus.CREATED:
+        context.store.transition(tile.evolve(holder=""), tile.status, room="ready")
+    elif seconds and tile.status is not TileStatus.NOT_STARTED:
         context.store.transition(tile.evolve(holder=""), tile.status, due=seconds + random.uniform(0, 2))  # noqa: S311
     return bool(seconds)
+
+
+def rules_of(meta: CampaignMeta) -> list[Rule]:
+    """The user's rules for failures."""
+    return [Rule(**rule) for rule in meta.rules]
+
+
+def diagnose(context: Context, tile: Tile, error: BaseException) -> Failure:
+    """What went wrong with a step of `tile`, by the campaign's rules and our tables."""
+    return classify(error, rules_of(context.meta(tile.campaign)))
 
 
 def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, sure: bool = True) -> None:
@@ -69,17 +97,37 @@ def step_failed(context: Context, tile: Tile, step: Step, failure: Failure, *, s
     """
     log.warning("%s: %s failed (%s): %s", tile.key, step, failure.error_class, failure.message, extra={"action": step})
     try:
-        if failure.error_class in PAUSES or failure.error_class is ErrorClass.OUTAGE:
-            seconds = leave_alone(context, tile.backend, failure) or backoff(1)
-            _again(context, tile, failure, seconds, sure=sure, counts=False)
-        elif failure.error_class is ErrorClass.JOB and tile.status is TileStatus.CREATED:
+        if failure.ours:
+            _again(context, tile, failure, failure.retry_after or 1.0, sure=sure, counts=False)
+        elif failure.error_class in PAUSES or failure.error_class is ErrorClass.OUTAGE:
+            _wait_for_backend(context, tile, failure, sure=sure)
+        elif tile.status is TileStatus.CREATED and failure.error_class in _OF_A_JOB:
             job_failed(context, tile, failure)
         elif failure.error_class is ErrorClass.TRANSIENT and tile.tries < MAX_TRIES:
             _again(context, tile, failure, backoff(tile.tries), sure=sure, counts=True)
+        elif sure and _may_go_elsewhere(tile, failure) and (others := _others(context, tile)):
+            requeue(context, tile, attempt=tile.attempt - 1, avoid=others, tries=0, **failure_fields(failure))
         else:
             fail(context, tile, step, failure)
+            _stop_early(context, tile, step, failure)
     except TransitionLost as lost:
         log.info("%s", lost)
+
+
+def _may_go_elsewhere(tile: Tile, failure: Failure) -> bool:
+    return tile.status is TileStatus.SUBMITTING and failure.error_class is ErrorClass.BACKEND
+
+
+def _wait_for_backend(context: Context, tile: Tile, failure: Failure, *, sure: bool) -> None:
+    """Pause the back-end if it asks for that; a created job that it does not take now waits for its turn."""
+    if failure.code in JOB_LIMITS and tile.status is TileStatus.CREATED:
+        has = [other for other in context.store.tiles_on(tile.backend) if other.status in HAS_STARTED]
+        context.pauses.full(tile.backend, len(has), failure.retry_after or PAUSES[failure.error_class], reason(failure))
+        changes = failure_fields(failure) | {"tries": max(0, tile.tries - 1)}
+        context.store.transition(tile, tile.status, room="ready", **changes)
+        return
+    seconds = leave_alone(context, tile.backend, failure) or backoff(1)
+    _again(context, tile, failure, seconds, sure=sure, counts=False)
 
 
 def leave_alone(context: Context, backend: str, failure: Failure) -> float:
@@ -88,19 +136,46 @@ def leave_alone(context: Context, backend: str, failure: Failure) -> float:
     Returns:
         For how many seconds; 0 if it is not paused.
     """
-    reason = f"{failure.error_class}: {failure.message}"
     if failure.error_class is ErrorClass.OUTAGE:
-        return context.limits.outage(backend, reason)
-    if failure.error_class not in PAUSES:
+        return context.pauses.outage(backend, reason(failure), failure.retry_after)
+    if failure.error_class not in PAUSES or failure.ours:
         return 0.0
     seconds = failure.retry_after or PAUSES[failure.error_class]
-    context.limits.pause(backend, seconds, reason)
+    starts = failure.error_class is ErrorClass.PAYMENT or failure.code in JOB_LIMITS
+    ramp = failure.error_class is ErrorClass.CAPACITY and not starts
+    context.pauses.pause(backend, seconds, reason(failure), what=STARTS if starts else EVERYTHING, ramp=ramp)
     return seconds
+
+
+def reason(failure: Failure) -> str:
+    """Why a back-end is paused, for the user."""
+    return f"{failure.error_class}: {failure.message}"
+
+
+def _stop_early(context: Context, tile: Tile, step: Step, failure: Failure) -> None:
+    """Pause a campaign whose first tiles all fail with the same error: the rest of the table would, too."""
+    most = context.meta(tile.campaign).stop_after
+    if step is not Step.SUBMIT or failure.error_class not in _OF_THE_TABLE or not most:
+        return
+    times = context.controls.count_error(tile.campaign, fingerprint(failure.message))
+    if times < most or _CAME_FURTHER & context.store.counts(tile.campaign).keys():
+        return
+    last = (failure.message.strip().splitlines() or [""])[-1]
+    why = f"{failure.error_class}: each of the first {times} tiles failed with the same error: {last}"
+    context.controls.put(tile.campaign, paused=why)
+
+
+def _others(context: Context, tile: Tile) -> str:
+    """What `avoid` says when the tile is to try another back-end; empty when there is none left."""
+    backends = context.meta(tile.campaign).backends
+    avoided = {*filter(None, tile.avoid.split(",")), tile.backend}
+    return "" if tile.pinned or avoided >= set(backends) else ",".join(sorted(avoided))
 
 
 def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: bool, counts: bool) -> None:  # noqa: PLR0913
     """The same again in `due` seconds; it `counts` as a try unless the back-end as a whole is to blame."""
-    changes = failure_fields(failure) | {"tries": tile.tries if counts else max(0, tile.tries - 1)}
+    changes = {} if failure.ours else failure_fields(failure)
+    changes |= {"tries": tile.tries if counts else max(0, tile.tries - 1)}
     if tile.status is TileStatus.SUBMITTING and sure:
         requeue(context, tile, due=due, attempt=tile.attempt - 1, **changes)
     else:
@@ -110,7 +185,8 @@ def _again(context: Context, tile: Tile, failure: Failure, due: float, *, sure: 
 def requeue(context: Context, tile: Tile, *, due: float | None = None, **changes: Any) -> Tile:
     """Send a tile back to the start of its life, to wait for room at once or in `due` seconds."""
     changes |= {"job_id": "", "sent_at": 0.0, "backend": tile.backend if tile.pinned else ""}
-    candidates = tile.candidates(context.meta(tile.campaign).backends)
+    again = tile.evolve(avoid=changes.get("avoid", tile.avoid))
+    candidates = again.candidates(context.meta(tile.campaign).backends)
     room = "wait" if due is None else "free"
     return context.store.transition(tile, TileStatus.NOT_STARTED, due=due, room=room, backends=candidates, **changes)
 
@@ -119,15 +195,19 @@ def fail(context: Context, tile: Tile, step: Step, failure: Failure, **changes: 
     """The tile's life ends here, with the reason."""
     changes |= {"failed_step": step.value, **failure_fields(failure)}
     room = "free" if tile.status in HOLDS_SLOT else "keep"
-    entry = {"step": step.value, **failure_fields(failure)}
+    entry = {"step": step.value, "costs": changes.get("costs"), **failure_fields(failure)}
     return context.store.transition(tile, TileStatus.FAILED, room=room, failure=entry, **changes)
 
 
-def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None) -> Tile:
+def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None, usage: str = "") -> Tile:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
-    attempts = context.meta(tile.campaign).max_attempts
-    if failure.error_class in FINAL or tile.attempt - tile.attempts_before >= attempts:
-        return fail(context, tile, Step.TRACK, failure, costs=costs)
+    meta = context.meta(tile.campaign)
+    if failure.error_class in FINAL or tile.attempt - tile.attempts_before >= meta.max_attempts:
+        return fail(context, tile, Step.TRACK, failure, costs=costs, usage=usage)
     entry = {"step": Step.TRACK.value, "costs": costs, **failure_fields(failure)}
-    spent = tile.spent + (costs or 0.0)
-    return requeue(context, tile, failure=entry, spent=spent, tries=0, **failure_fields(failure))
+    changes = {"spent": tile.spent + (costs or 0.0), "tries": 0, **failure_fields(failure)}
+    if failure.error_class is ErrorClass.RESOURCES:
+        changes["escalation"] = min(tile.escalation + 1, len(meta.escalate))
+    elif failure.error_class in ELSEWHERE and (others := _others(context, tile)):
+        changes["avoid"] = others
+    return requeue(context, tile, failure=entry, **changes)

@@ -11,7 +11,7 @@ from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
-from workers.failures import AnswerLost, JobRefused, UserCodeRaised, classify
+from workers.failures import AnswerLost, JobRefused, UserCodeRaised
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 SETTLED_AFTER = 30.0
 """Seconds after which a job that was asked for without an answer, and is not in the list, never came into being."""
+
+ESTIMATED = 3
+"""For how many jobs of a campaign the back-end is asked what they will cost."""
 
 _REFUSED = range(400, 500)
 
@@ -37,6 +40,9 @@ def submit(context: Context, tile: Tile) -> list[Message]:
         held = _claim(context, tile)
     except NoRoom:
         return []
+    if not held.holder:  # its job may not be started yet: it was not woken, somebody asked again
+        context.store.transition(held, held.status, tries=tile.tries)
+        return []
     with context.limits.leases.tile(held):
         started = _start(context, held) if held.status is TileStatus.CREATED else _create(context, held)
     if started:
@@ -48,8 +54,10 @@ def submit(context: Context, tile: Tile) -> list[Message]:
 def _claim(context: Context, tile: Tile) -> Tile:
     """Take hold of the tile; a new attempt takes room and is recorded before anything is sent."""
     if tile.status is not TileStatus.NOT_STARTED:
-        return recover.claim(context, tile, Step.SUBMIT)
+        room = "start" if tile.status is TileStatus.CREATED else "keep"
+        return recover.claim(context, tile, Step.SUBMIT, room=room)
     fresh = {"submitted_at": context.store.now(), "sent_at": 0.0, "finished_at": 0.0, "costs": None, "usage": ""}
+    fresh["spent"] = tile.spent + (tile.costs or 0.0)
     return recover.claim(
         context,
         tile,
@@ -71,7 +79,8 @@ def _create(context: Context, tile: Tile) -> bool:
     """
     meta = context.meta(tile.campaign)
     holding = _Holding(context, tile)
-    intent = backend.Intent(tile.marker(meta.run), holding.before_sending)
+    options = meta.escalate[tile.escalation - 1] if tile.escalation else {}
+    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options)
     try:
         connection = context.connection(tile.backend)
         if tile.sent_at:
@@ -87,7 +96,11 @@ def _create(context: Context, tile: Tile) -> bool:
     if not intent.job_id:
         context.store.transition(holding.tile, TileStatus.SKIPPED, room="free", tries=0)
         return False
-    created = _record(context, holding.tile, connection, intent.job_id)
+    room = "started" if intent.started else "start"
+    created = _record(context, holding.tile, connection, intent.job_id, room)
+    _estimate(context, created, connection)
+    if not created.holder:  # created ahead: it waits for its start
+        return False
     return _queued(context, created) if intent.started else _start(context, created)
 
 
@@ -151,9 +164,9 @@ def _start_job(
 
 def _not_created(context: Context, tile: Tile, intent: backend.Intent, error: BaseException) -> bool:
     """Nobody knows of a job, or it is known but what came after it went wrong; the job is never started here."""
-    failure = classify(error)
+    failure = recover.diagnose(context, tile, error)
     if intent.job_id:
-        known = _record(context, tile, context.connection(tile.backend), intent.job_id)
+        known = _record(context, tile, context.connection(tile.backend), intent.job_id, "started")
         recover.step_failed(context, known, Step.SUBMIT, failure, sure=False)
         return False
     refused = getattr(error.__cause__ or error, "http_status_code", 0) in _REFUSED
@@ -163,11 +176,19 @@ def _not_created(context: Context, tile: Tile, intent: backend.Intent, error: Ba
     return False
 
 
-def _record(context: Context, tile: Tile, connection: backend.FleetConnection, job_id: str) -> Tile:
-    """Record the job before anything else is done with it; one that came too late for its tile is removed."""
+def _record(
+    context: Context, tile: Tile, connection: backend.FleetConnection, job_id: str, room: str = "start"
+) -> Tile:
+    """Record the job before anything else is done with it; one that came too late for its tile is removed.
+
+    Returns:
+        The tile; nobody holds it if the job may not be started yet.
+    """
     lease = context.limits.leases.seconds
     try:
-        return context.store.transition(tile, TileStatus.CREATED, holder=tile.holder, due=lease, job_id=job_id, tries=0)
+        return context.store.transition(
+            tile, TileStatus.CREATED, holder=tile.holder, due=lease, room=room, job_id=job_id, **NO_FAILURE
+        )
     except TransitionLost:
         now = context.store.get(tile.campaign, tile.id)
         if now is None or now.job_id != job_id:
@@ -176,22 +197,35 @@ def _record(context: Context, tile: Tile, connection: backend.FleetConnection, j
         raise
 
 
+def _estimate(context: Context, tile: Tile, connection: backend.FleetConnection) -> None:
+    """Ask what the job will cost, for the first few of a campaign, where the back-end can tell."""
+    if context.store.control(tile.campaign).jobs_estimated >= ESTIMATED:
+        return
+    if not context.limits.may_ask_estimate(tile.backend):
+        return
+    costs = backend.estimate(connection, tile.job_id)
+    if costs is None:
+        context.limits.no_estimates(tile.backend)
+    else:
+        context.controls.add_estimate(tile.campaign, costs)
+
+
 def _start(context: Context, tile: Tile) -> bool:
     try:
         backend.start(context.connection(tile.backend), tile.job_id)
     except (TransitionLost, StoreUnavailable):
         raise
     except Exception as error:  # noqa: BLE001  (see _create)
-        recover.step_failed(context, tile, Step.SUBMIT, classify(error), sure=False)
+        recover.step_failed(context, tile, Step.SUBMIT, recover.diagnose(context, tile, error), sure=False)
         return False
     return _queued(context, tile)
 
 
 def _queued(context: Context, tile: Tile) -> bool:
     """Record that the job is started; one whose tile was canceled meanwhile is stopped."""
-    context.limits.answered(tile.backend)
+    context.pauses.answered(tile.backend)
     try:
-        context.store.transition(tile, TileStatus.QUEUED, started_at=context.store.now(), **NO_FAILURE)
+        context.store.transition(tile, TileStatus.QUEUED, room="started", started_at=context.store.now(), **NO_FAILURE)
     except TransitionLost:
         now = context.store.get(tile.campaign, tile.id)
         if now is not None and now.status is TileStatus.CANCELED:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from campaign.message import Message, finalize_message, tile_message, track_message
+from campaign.tile import HAS_STARTED
 from workers.finalize import is_stale
-from workers.track import TRACKED
+from workers.pilot import look_at_pilot
 
 if TYPE_CHECKING:
     from workers.context import Context
@@ -18,13 +19,15 @@ TRACK_LOST_AFTER = 30.0
 def tick(context: Context) -> list[Message]:
     """Messages about everything that is due now."""
     context.store.tick()
+    for campaign in context.store.campaigns():
+        look_at_pilot(context, campaign)
     messages: list[Message | None] = []
     for backend in context.store.backend_names():
-        if context.limits.paused_for(backend, starting=False):
+        if context.pauses.paused_for(backend, starting=False):
             continue
         messages += [tile_message(tile) for tile in context.limits.wake(backend)]
-        if context.limits.track_due(backend, TRACK_LOST_AFTER):
-            tracked = [tile for tile in context.limits.on_backend(backend) if tile.status in TRACKED]
+        if context.limits.track_due(backend, TRACK_LOST_AFTER, early=context.tick / 2):
+            tracked = [tile for tile in context.store.tiles_on(backend) if tile.status in HAS_STARTED]
             messages += [track_message(backend, tracked)] if tracked else []
     messages += _overdue(context)
     messages += [finalize_message(campaign) for campaign in context.store.campaigns() if is_stale(context, campaign)]

@@ -155,8 +155,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def start_sandbox(tmp_path: Path) -> Callable[..., Any]:
     @contextmanager
-    def start(*arguments: str) -> Iterator[Sandbox]:
-        with running(tmp_path / "sandbox", "--client", "robot:key", *arguments) as sandbox:
+    def start(*arguments: str, name: str = "sandbox") -> Iterator[Sandbox]:
+        with running(tmp_path / name, "--client", "robot:key", *arguments) as sandbox:
             yield sandbox
 
     return start

@@ -17,7 +17,7 @@ import requests
 from campaign.errors import TransitionLost
 from campaign.message import FINALIZE
 from campaign.settings import Settings
-from campaign.spec import load_campaign
+from campaign.spec import Campaign, load_campaign
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from producer.enqueue import enqueue
 from sandbox.spawn import Sandbox, running
@@ -69,6 +69,8 @@ def start_job(row, connection, **kwargs):
 STEPS: dict[str, Callable[..., Any]] = {Step.SUBMIT: submit, Step.POSTPROCESS: postprocess, Step.PUBLISH: publish}
 GRAPH: dict[str, Any] = {"add": {"process_id": "add", "arguments": {"x": 1, "y": 2}, "result": True}}
 LEASE = 20.0
+MORE = frozenset(Campaign.model_fields) - {"name", "table", "backends"}
+"""Settings of the campaign itself; the others are its back-end's."""
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
@@ -270,7 +272,8 @@ def write_campaign(tmp_path: Path, fast_sandbox: Sandbox) -> Callable[..., Path]
 
     def write(name: str = "", tiles: int = 3, columns: str = "{}", code: str = "", **settings: Any) -> Path:
         backend = {"name": "local", "url": fast_sandbox.url, "auth": "basic", "parallel_jobs": 2, "poll_interval": 1}
-        more = {key: settings.pop(key) for key in ("max_attempts", "output", "id_column") if key in settings}
+        backend["prepared_jobs"] = 0
+        more = {key: settings.pop(key) for key in MORE if key in settings}
         words: dict[str, Any] = {"crs": settings.pop("crs", 4326)}
         backends = settings.pop("backends", None) or [backend | settings]
         words |= {"name": name or f"c{uuid.uuid4().hex[:8]}", "tiles": tiles, "columns": columns}

@@ -25,7 +25,7 @@ def retry(fleet: Fleet, *tiles: Tile) -> int:
 
 
 def slots(fleet: Fleet) -> set[str]:
-    return {tile.id for tile in fleet.context.limits.on_backend("local")}
+    return {tile.id for tile in fleet.context.store.tiles_on("local")}
 
 
 def sent(fleet: Fleet, step: Step) -> list[str]:
@@ -79,7 +79,7 @@ def test_retry_goes_back_to_the_step_that_failed(fleet: Fleet, step: Step) -> No
     assert (tile.tries, tile.failed_step, tile.error_class, tile.error) == (0, "", "", "")
     if tile.status is S.NOT_STARTED:
         assert (tile.job_id, tile.backend, tile.attempts_before) == ("", "", failed.attempt)
-        assert fleet.store.redis.zscore(fleet.store.key("b", "local", "waiting"), tile.key) == tile.order
+        assert fleet.store.redis.zscore(fleet.store.key("b", "local", "waiting", fleet.name), tile.id) == tile.order
     else:
         assert tile.job_id == failed.job_id
     assert tile.next_step is not None
@@ -207,7 +207,7 @@ def test_a_tile_that_never_came_so_far_stays_as_it_is(fleet: Fleet, step: Step) 
 
 def test_retry_ends_the_pause_of_the_back_end(fleet: Fleet) -> None:
     failed = fails_at(fleet, Step.SUBMIT)
-    fleet.context.limits.pause("local", 600, "auth: refused")
+    fleet.context.pauses.pause("local", 600, "auth: refused")
     assert retry(fleet, failed) == 1
     assert not fleet.store.backend("local").paused
 

@@ -15,7 +15,7 @@ from campaign.spec import load_campaign
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from producer.enqueue import enqueue, output_folder, send
 from workers import tasks
-from workers.limits import Limits
+from workers.pauses import Pauses
 from workers.tick import tick
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def test_the_same_again_ends_pauses(
     put: Callable[..., Enqueued], write_campaign: Callable[..., Path], store: TileStore
 ) -> None:
     put(write_campaign(name="ndvi"))
-    Limits(store, 15).pause("local", 600, "auth: refused")
+    Pauses(store).pause("local", 600, "auth: refused")
     put(write_campaign(name="ndvi"))
     assert not store.backend("local").paused
 

@@ -46,14 +46,19 @@ def lines(fleet: Fleet, done: Recovered) -> list[str]:
     return list(report.recovered(fleet.store, done, kept=False))
 
 
+def spent(fleet: Fleet) -> tuple[float, int]:
+    control = fleet.store.control(fleet.name)
+    return control.spent, control.jobs_paid
+
+
 def slots(fleet: Fleet, what: str = "slots") -> set[str]:
     found = fleet.store.redis.smembers(fleet.store.key("b", "local", what))
     return {member.decode().split("/")[1] for member in found}
 
 
 def waiting(fleet: Fleet) -> set[str]:
-    found = fleet.store.redis.zrange(fleet.store.key("b", "local", "waiting"), 0, -1)
-    return {member.decode().split("/")[1] for member in found}
+    found = fleet.store.redis.zrange(fleet.store.key("b", "local", "waiting", fleet.name), 0, -1)
+    return {tile_id.decode() for tile_id in found}
 
 
 def create(fleet: Fleet, tile_id: str, attempt: int = 1, *, start: bool = False, **words: str) -> str:
@@ -104,17 +109,19 @@ def refuse(*_: Any) -> None:
 )
 def test_a_campaign_comes_back_as_it_was(fleet: Fleet, status: TileStatus) -> None:
     comes_to(fleet, status)
-    before, meta = fleet.tile(), fleet.meta
+    before, meta, paid = fleet.tile(), fleet.meta, spent(fleet)
     wipe(fleet.store)
     done = back(fleet)
     assert done.rebuilt
     assert fleet.meta == meta
+    assert spent(fleet) == paid
     tile = fleet.tile()
     assert tile.status is (S.POSTPROCESSED if status is S.PUBLISHED else status)
     assert (tile.job_id, tile.attempt, tile.order) == (before.job_id, before.attempt, before.order)
     assert (tile.items, tile.costs, tile.usage) == (before.items, before.costs, before.usage)
     assert slots(fleet) == ({"t0"} if status in HOLDS_SLOT else set())
     assert slots(fleet, "started") == ({"t0"} if status in {S.QUEUED, S.RUNNING} else set())
+    assert fleet.store.redis.zcard(fleet.store.key("b", "local", "ready")) == (status is S.CREATED)
     assert waiting(fleet) == {"t1", "t2"} | ({"t0"} if status is S.NOT_STARTED else set())
     assert done.adopted == (status in {S.CREATED, S.QUEUED, S.RUNNING, S.FINISHED})
     assert not done.orphans
@@ -169,7 +176,7 @@ def test_failed_jobs_are_counted_and_their_reasons_told(make_fleet: Callable[...
     wipe(fleet.store)
     back(fleet)
     again, used_up, no_data = (fleet.tile(f"t{number}") for number in range(3))
-    assert (again.status, again.attempt, again.job_id, again.error_class) == (S.NOT_STARTED, 1, "", "job")
+    assert (again.status, again.attempt, again.job_id, again.error_class) == (S.NOT_STARTED, 1, "", "resources")
     assert (used_up.status, used_up.attempt, used_up.failed_step) == (S.FAILED, 2, "track")
     assert (no_data.status, no_data.error_class) == (S.FAILED, "data")
     assert "no data available" in no_data.error

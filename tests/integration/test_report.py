@@ -24,11 +24,12 @@ def test_a_campaign_on_its_way(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=30.0)
     fleet.step("t0")
     fleet.step("t1")
-    fleet.context.limits.pause("local", 60, "payment: none left")
+    fleet.context.pauses.pause("local", 60, "payment: none left", what="starts")
     found = json.loads(json.dumps(report.status(fleet.store, fleet.meta)))
     assert found["by_status"] == {"not_started": 1, "queued": 2}
-    backend = {"url": fleet.sandbox.url, "parallel_jobs": 2, "used": 2, "waiting": 1, "paused": "payment: none left"}
-    assert found["backends"] == {"local": backend | {"trouble": None}}
+    backend = {"url": fleet.sandbox.url, "parallel_jobs": 2, "most_jobs": 2, "started": 2, "ahead": 0, "waiting": 1}
+    backend |= {"paused": "payment: none left", "stopped": None, "trouble": None, "jobs": {"queued": 2}}
+    assert found["backends"] == {"local": backend}
     assert found["last_tick"] is None
     assert "no worker has been seen yet" in report.standing_still(fleet.store, fleet.store.counts(fleet.name))
     fleet.tick()

@@ -15,6 +15,7 @@ from campaign.store import TileStore
 from campaign.tile import HOLDS_SLOT, TRANSITIONS, Tile, TileStatus
 from producer.embedded_redis import EmbeddedRedis
 from workers.limits import Limits
+from workers.pauses import Pauses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,17 +83,17 @@ def test_a_tile_without_room_waits_and_is_woken_in_order(store: TileStore) -> No
     store.transition(first, S.SKIPPED, room="free")
     assert [tile.id for tile in limits.wake("b")] == ["t2"]
     assert limits.wake("b") == []
-    assert store.backend("b").used == 2
+    assert store.backend("b").places == 2
     woken = store.get("c", "t2")
     assert woken is not None
     assert submit(store, woken).backend == "b"
-    assert store.backend("b").used == 2
+    assert store.backend("b").places == 2
 
 
 def test_a_paused_backend_gives_no_room(store: TileStore) -> None:
     limits = Limits(store, 15)
     tiles = fill(store, 1)
-    limits.pause("b", 60, "payment: no credits")
+    Pauses(store).pause("b", 60, "payment: no credits", what="starts")
     assert limits.wake("b") == []
     with pytest.raises(NoRoom):
         submit(store, tiles[0])
@@ -204,34 +205,43 @@ def test_a_trackers_lease_is_renewed(store: TileStore) -> None:
 
 
 def test_outages_pause_longer_and_longer(store: TileStore) -> None:
-    limits = Limits(store, 15)
     fill(store)
-    assert [limits.outage("b", "outage: away") for _ in range(11)] == [0, 0, 5, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert limits.paused_for("b") == pytest.approx(300, abs=2)
-    limits.answered("b")
-    assert limits.outage("b", "outage: away") == 0
+    assert [Pauses(store).outage("b", "outage: away") for _ in range(11)] == [
+        0,
+        0,
+        5,
+        10,
+        20,
+        40,
+        80,
+        160,
+        300,
+        300,
+        300,
+    ]
+    assert Pauses(store).paused_for("b") == pytest.approx(300, abs=2)
+    Pauses(store).answered("b")
+    assert Pauses(store).outage("b", "outage: away") == 0
 
 
 def test_a_longer_pause_stays(store: TileStore) -> None:
-    limits = Limits(store, 15)
     fill(store)
-    limits.pause("b", 600, "payment: none left")
-    limits.pause("b", 10, "capacity: too many")
-    assert limits.paused_for("b") == pytest.approx(600, abs=2)
-    assert limits.paused_for("b", starting=False) == 0
+    Pauses(store).pause("b", 600, "payment: none left", what="starts")
+    Pauses(store).pause("b", 10, "capacity: too many")
+    assert Pauses(store).paused_for("b") == pytest.approx(600, abs=2)
+    assert Pauses(store).paused_for("b", starting=False) == 0
     assert store.backend("b").paused_reason == "payment: none left"
 
 
 def test_a_pause_is_forgotten_when_the_user_has_mended_it(store: TileStore) -> None:
-    limits = Limits(store, 15)
     fill(store)
     for _ in range(3):
-        limits.outage("b", "outage: away")
-    limits.trouble("b", "away")
+        Pauses(store).outage("b", "outage: away")
+    Pauses(store).trouble("b", "away")
     store.clear_pause("b")
     state = store.backend("b")
     assert (state.paused, state.paused_reason, state.trouble) == (False, "", "")
-    assert limits.outage("b", "outage: away") == 0
+    assert Pauses(store).outage("b", "outage: away") == 0
     assert store.backend_settings("b")["parallel_jobs"] == "2"
 
 
@@ -252,11 +262,11 @@ def test_a_move_whose_answer_was_lost_is_made_once(store: TileStore, monkeypatch
     firsts = twice(store, monkeypatch)
     held = submit(store, tiles[0], ("b", "d"))
     assert store.get("c", "t0") == held
-    assert (held.backend, held.tries, store.backend("b").used, store.backend("d").used) == ("b", 1, 1, 0)
+    assert (held.backend, held.tries, store.backend("b").places, store.backend("d").places) == ("b", 1, 1, 0)
     back = store.transition(
         held, S.NOT_STARTED, room="wait", backends=["b", "d"], failure={"step": "submit"}, backend="", since=0.0
     )
-    assert [store.backend(name).used for name in ("b", "d")] == [0, 0]
+    assert [store.backend(name).places for name in ("b", "d")] == [0, 0]
     assert len(store.history("c", "t0")) == 1
     assert len(store.redis.xrange(store.key("c", "c", "events"))) == 2
     assert [answer[0] for answer in firsts] == [b"ok", b"ok"]
@@ -300,6 +310,11 @@ def test_campaign_comes_back_as_it_was_put(store: TileStore) -> None:
         total=9,
         digest="1234",
         created_at=1.5,
+        pilot=2,
+        budget=99.5,
+        escalate=[{"executor-memory": "4G"}, {"executor-memory": "8G"}],
+        rules=[{"error_class": "data", "match": "sea"}],
+        cancel_running_job_after=3600.0,
     )
     store.put_campaign(meta)
     assert store.campaign("c") == meta
@@ -317,7 +332,7 @@ def test_events_tell_each_move(store: TileStore) -> None:
 
 def test_settings_of_a_back_end_are_replaced_and_its_state_stays(store: TileStore) -> None:
     fill(store)
-    Limits(store, 15).pause("b", 60, "capacity: too many")
+    Pauses(store).pause("b", 60, "capacity: too many")
     store.put_backend("b", {"name": "b", "url": "http://y"})
     kept = store.backend_settings("b")
     assert (kept["url"], "parallel_jobs" in kept) == ("http://y", False)
@@ -409,14 +424,14 @@ def agree(store: TileStore) -> None:
     tiles = {tile.id: tile for tile in store.tiles("c")}
     assert len(tiles) == 5
     assert sum(store.counts("c").values()) == 5
-    waiting = {name: names(store, "b", name, "waiting") for name in ("b", "d")}
+    waiting = {name: names(store, "b", name, "waiting", "c") for name in ("b", "d")}
     slots = {name: names(store, "b", name, "slots") for name in ("b", "d")}
     assert len(slots["b"]) <= 2
     assert len(slots["d"]) <= 1
     for tile in tiles.values():
         where = [name for name, members in slots.items() if tile.key in members]
         assert where == [tile.backend] if tile.status in HOLDS_SLOT else len(where) <= (tile.status is S.NOT_STARTED)
-        waits = [name for name, members in waiting.items() if tile.key in members]
+        waits = [name for name, members in waiting.items() if tile.id in members]
         assert waits == ([] if where or tile.status is not S.NOT_STARTED else ["b", "d"])
 
 

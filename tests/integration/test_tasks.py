@@ -78,7 +78,7 @@ def test_the_whole_life_of_a_few_tiles(
     wait_for(lambda: ended(fleet), 60)
     assert fleet.store.counts(fleet.name) == {S.PUBLISHED: 4, S.SKIPPED: 1, S.FAILED: 1}
     assert sorted(job["title"].split()[0] for job in fleet.jobs()) == ["100", "101", "102", "103"]
-    assert fleet.store.backend("local").used == 0
+    assert fleet.store.backend("local").places == 0
     assert fleet.store.redis.zcard(fleet.store.key("due")) == 0
     assert "ZeroDivisionError" in fleet.tile("t5").error
     catalog = fleet.settings.workdir / "results" / "catalog"

@@ -39,7 +39,7 @@ def test_a_tick_alone_brings_a_campaign_to_its_end(fleet: Fleet) -> None:
         fleet.context.limits.track_in("local", 0)
         assert time.monotonic() < deadline, fleet.store.counts(fleet.name)
     assert len(fleet.jobs()) == 3
-    assert fleet.store.backend("local").used == 0
+    assert fleet.store.backend("local").places == 0
 
 
 def test_a_woken_tile_whose_message_is_lost_is_told_of_again(fleet: Fleet) -> None:
@@ -144,7 +144,7 @@ def test_a_back_end_without_jobs_is_not_looked_at(fleet: Fleet) -> None:
 def test_a_back_end_without_credits_is_looked_at_and_wakes_nobody(fleet: Fleet) -> None:
     fleet.sandbox.behave(queue_seconds=30.0)
     fleet.step("t0")
-    fleet.context.limits.pause("local", 60, "payment: none left")
+    fleet.context.pauses.pause("local", 60, "payment: none left", what="starts")
     assert told(tick(fleet.context)) == [(Step.TRACK, "local")]
 
 
@@ -152,7 +152,7 @@ def test_a_back_end_without_credits_is_looked_at_and_wakes_nobody(fleet: Fleet) 
 def test_a_paused_back_end_is_left_alone(fleet: Fleet, reason: str) -> None:
     fleet.sandbox.behave(queue_seconds=30.0)
     fleet.step("t0")
-    fleet.context.limits.pause("local", 60, reason)
+    fleet.context.pauses.pause("local", 60, reason)
     assert told(tick(fleet.context)) == []
     fleet.unpause()
     assert (Step.TRACK, "local") in told(tick(fleet.context))
@@ -165,7 +165,7 @@ def test_a_tick_is_noted(fleet: Fleet) -> None:
 
 
 def test_a_pause_that_ends_lets_tiles_go_on(fleet: Fleet) -> None:
-    fleet.context.limits.pause("local", 0.05, "capacity: too many")
+    fleet.context.pauses.pause("local", 0.05, "capacity: too many")
     for tile_id in ("t0", "t1", "t2"):
         fleet.step(tile_id)
     assert tick(fleet.context) == []

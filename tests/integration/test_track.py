@@ -27,7 +27,7 @@ def look(fleet: Fleet) -> list[tuple[str, str]]:
 
 
 def slots(fleet: Fleet) -> set[str]:
-    return {tile.id for tile in fleet.context.limits.on_backend("local")}
+    return {tile.id for tile in fleet.context.store.tiles_on("local")}
 
 
 def failing(fleet: Fleet, code: str) -> None:
@@ -58,7 +58,7 @@ def test_a_tile_follows_its_job(fleet: Fleet) -> None:
     assert look(fleet) == []
     assert fleet.tile("t0").status is S.RUNNING
     fleet.job_is("t0", "finished")
-    assert look(fleet) == [(Step.POSTPROCESS, "t0"), (Step.SUBMIT, "t2")]
+    assert look(fleet) == [(Step.SUBMIT, "t2"), (Step.POSTPROCESS, "t0")]
     tile = fleet.tile("t0")
     assert tile.status is S.FINISHED
     assert tile.started_at < tile.finished_at
@@ -90,11 +90,11 @@ def test_a_failed_job_gets_other_attempts_and_then_the_tile_fails(make_fleet: Ca
     failing(fleet, "OOM")
     fail_once(fleet)
     tile = fleet.tile("t0")
-    assert (tile.status, tile.attempt, tile.job_id, tile.error_class) == (S.NOT_STARTED, 1, "", "job")
+    assert (tile.status, tile.attempt, tile.job_id, tile.error_class) == (S.NOT_STARTED, 1, "", "resources")
     assert "too much memory" in tile.error
     fail_once(fleet)
     tile = fleet.tile("t0")
-    assert (tile.status, tile.attempt, tile.failed_step, tile.error_class) == (S.FAILED, 2, "track", "job")
+    assert (tile.status, tile.attempt, tile.failed_step, tile.error_class) == (S.FAILED, 2, "track", "resources")
     assert tile.job_id == fleet.jobs("t0")[0]["id"]
     assert slots(fleet) == set()
     first, second = fleet.store.history(fleet.name, "t0")
@@ -186,7 +186,8 @@ def test_jobs_behind_pages_of_foreign_ones_are_found(fleet: Fleet, *, ignore_lim
     fleet.sandbox.clear_stats()
     look(fleet)
     assert fleet.tile("t0").status is S.FINISHED
-    assert fleet.sandbox.stats()["requests"] == {"GET /jobs": 1 if ignore_limit else 2}
+    described = {} if ignore_limit else {"GET /jobs/{job}": 1}
+    assert fleet.sandbox.stats()["requests"] == {"GET /jobs": 1} | described
 
 
 def test_jobs_behind_very_many_foreign_ones_are_described_one_by_one(
@@ -247,7 +248,7 @@ def test_a_pause_is_as_long_as_the_back_end_says(fleet: Fleet) -> None:
 def test_jobs_are_followed_while_credits_are_missing(fleet: Fleet) -> None:
     fleet.step("t0")
     fleet.job_is("t0", "finished")
-    fleet.context.limits.pause("local", 600, "payment: none left")
+    fleet.context.pauses.pause("local", 600, "payment: none left", what="starts")
     assert look(fleet) == [(Step.POSTPROCESS, "t0")]
 
 
@@ -264,7 +265,7 @@ def test_looks_that_go_unanswered_are_an_outage_until_one_is(fleet: Fleet) -> No
     assert pauses == pytest.approx([0, 0, 5, 10], abs=1)
     look(fleet)
     assert fleet.tile("t0").status is S.FINISHED
-    assert fleet.context.limits.outage("local", "outage: again") == 0
+    assert fleet.context.pauses.outage("local", "outage: again") == 0
 
 
 def test_a_back_end_that_is_gone_moves_nothing(fleet: Fleet) -> None:
@@ -311,7 +312,7 @@ def test_room_is_given_back_once(make_fleet: Callable[..., Fleet]) -> None:
         (Step.SUBMIT, "t3"),
     ]
     assert slots(fleet) == {"t2", "t3"}
-    assert fleet.store.backend("local").used == 2
+    assert fleet.store.backend("local").places == 2
 
 
 def test_a_job_that_one_answer_does_not_tell_of_holds_up_nobody(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +328,7 @@ def test_a_job_that_one_answer_does_not_tell_of_holds_up_nobody(fleet: Fleet, mo
             raise requests.ReadTimeout("slow")
         return describe(connection, job_id)
 
-    monkeypatch.setattr("workers.backend.job_pages", lambda _: iter([[]]))
+    monkeypatch.setattr("workers.backend.job_pages", lambda *_: iter([[]]))
     monkeypatch.setattr(backend.FleetConnection, "job", job)
     look(fleet)
     assert (fleet.tile("t0").status, fleet.tile("t1").status) == (S.QUEUED, S.FINISHED)
@@ -357,7 +358,7 @@ def test_a_tile_canceled_while_it_is_looked_at_stays_canceled(fleet: Fleet, monk
     fleet.step("t0")
     fleet.job_is("t0", "finished")
     tile = fleet.tile("t0")
-    monkeypatch.setattr(fleet.context.limits, "on_backend", lambda _: [tile])
+    monkeypatch.setattr(fleet.context.store, "tiles_on", lambda _: [tile])
     fleet.store.transition(tile, S.CANCELED, anyone=True, room="free")
     assert (Step.POSTPROCESS, "t0") not in look(fleet)
     assert fleet.tile("t0").status is S.CANCELED
@@ -385,7 +386,7 @@ def test_the_logs_that_cannot_be_had_do_not_stop_the_tracker(fleet: Fleet, monke
     fleet.step("t0")
     fleet.job_is("t0", "error")
     seen = fleet.context.connection("local").list_jobs()
-    monkeypatch.setattr("workers.backend.job_pages", lambda _: iter([list(seen)]))
+    monkeypatch.setattr("workers.backend.job_pages", lambda *_: iter([list(seen)]))
     fleet.sandbox.behave(server_errors=1.0, server_error_status=500)
     look(fleet)
     tile = fleet.tile("t0")

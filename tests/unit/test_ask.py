@@ -38,7 +38,7 @@ def refused(status: int, message: str) -> OpenEoApiError:
 
 def stop_jobs(monkeypatch: pytest.MonkeyPatch, problems: dict[str, Exception]) -> tuple[list[str], list[str]]:
     connection = Connection(problems)
-    monkeypatch.setattr(ask, "connect", lambda _: connection)
+    monkeypatch.setattr(ask, "connect", lambda *_: connection)
     return ask.stop_jobs(BACKEND, ["a", "b", "c", "d"]), connection.asked
 
 

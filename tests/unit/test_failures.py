@@ -10,21 +10,24 @@ import urllib3.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 from openeo.rest import OpenEoApiError, OpenEoApiPlainError, OpenEoClientException
+from pydantic import ValidationError
 
 from campaign.errors import InvalidInput
+from campaign.failure import ErrorClass, Rule
 from workers.failures import (
     CODES,
-    ErrorClass,
     JobRefused,
     LoginFailed,
     NoResults,
     ResultsIncomplete,
+    Throttled,
     UnreadableResult,
     UserCodeRaised,
     classify,
     classify_job,
     clean,
     failure_fields,
+    fingerprint,
 )
 from workers.recover import PAUSES, backoff
 
@@ -42,8 +45,8 @@ def plain(status: int, text: str = "<html></html>") -> OpenEoApiPlainError:
 TABLE: list[tuple[BaseException, ErrorClass]] = [
     (api(400, "ConcurrentJobLimit"), E.CAPACITY),
     (api(429, "TooManyRequests"), E.CAPACITY),
-    (api(503, "Internal"), E.CAPACITY),
-    (plain(503), E.CAPACITY),
+    (api(503, "Internal"), E.OUTAGE),
+    (plain(503), E.OUTAGE),
     (plain(429), E.CAPACITY),
     (api(402, "PaymentRequired"), E.PAYMENT),
     (api(402, "Whatever"), E.PAYMENT),
@@ -62,8 +65,8 @@ TABLE: list[tuple[BaseException, ErrorClass]] = [
     (plain(504), E.OUTAGE),
     (plain(408), E.TRANSIENT),
     (plain(425), E.TRANSIENT),
-    (api(400, "ProcessUnsupported"), E.TRANSIENT),
-    (api(404, "CollectionNotFound"), E.TRANSIENT),
+    (api(400, "ProcessUnsupported"), E.BACKEND),
+    (api(404, "CollectionNotFound"), E.BACKEND),
     (api(404, "JobNotFound"), E.JOB),
     (plain(404), E.TRANSIENT),
     (requests.ConnectionError("reset"), E.TRANSIENT),
@@ -104,8 +107,8 @@ FROM_USER_CODE: list[tuple[BaseException, ErrorClass]] = [
     (SystemExit(1), E.USER_CODE),
     (RecursionError(), E.USER_CODE),
     (OpenEoClientException("no such process"), E.USER_CODE),
-    (api(400, "ProcessUnsupported"), E.USER_CODE),
-    (api(404, "CollectionNotFound"), E.USER_CODE),
+    (api(400, "ProcessUnsupported"), E.BACKEND),
+    (api(404, "CollectionNotFound"), E.BACKEND),
     (plain(404), E.USER_CODE),
     (api(401, "AuthenticationRequired"), E.AUTH),
     (api(402, "PaymentRequired"), E.PAYMENT),
@@ -144,6 +147,58 @@ def test_how_long_to_wait_is_what_the_back_end_said() -> None:
     assert classify(raised_by_user_code(error)).retry_after == 90.0
 
 
+def test_a_503_that_says_when_to_come_back_is_about_capacity() -> None:
+    error = api(503, "Internal")
+    vars(error)["retry_after"] = 5.0
+    assert classify(error).error_class is E.CAPACITY
+
+
+RULES = [
+    Rule(error_class=E.DATA, match="tile is all sea"),
+    Rule(error_class=E.TRANSIENT, code="CollectionNotFound"),
+    Rule(error_class=E.CAPACITY, status=418),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (api(400, "Whatever", "this tile is all sea"), E.DATA),
+        (api(404, "CollectionNotFound"), E.TRANSIENT),
+        (plain(418), E.CAPACITY),
+        (api(402, "PaymentRequired"), E.PAYMENT),
+        (Throttled(9.0), E.TRANSIENT),
+    ],
+)
+def test_the_users_rules_come_first(error: BaseException, expected: ErrorClass) -> None:
+    assert classify(error, RULES).error_class is expected
+
+
+def test_the_users_rules_for_logs() -> None:
+    assert classify_job("Exception: tile is all sea", RULES).error_class is E.DATA
+    assert classify_job("Exception: CollectionNotFound", RULES).error_class is E.TRANSIENT
+    assert classify_job("Exception: all else", RULES).error_class is E.JOB
+
+
+@pytest.mark.parametrize(
+    "words", [{"match": "("}, {}, {"match": "x", "error_class": "nonsense"}, {"match": "x", "other": 1}]
+)
+def test_a_rule_that_makes_no_sense_is_refused(words: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Rule(**{"error_class": "data"} | words)
+
+
+def test_the_same_error_of_two_tiles_has_one_fingerprint() -> None:
+    def message(column: str) -> str:
+        try:
+            raise KeyError(column)  # noqa: TRY301
+        except KeyError as error:
+            return classify(raised_by_user_code(error)).message
+
+    assert fingerprint(message("t1")) == fingerprint(message("t2"))
+    assert fingerprint(message("t1")) != fingerprint(classify(raised_by_user_code(ValueError("t1"))).message)
+
+
 def test_every_code_and_pause_is_known() -> None:
     assert {classify(api(400, code)).error_class for code in CODES} == set(CODES.values())
     assert set(PAUSES) == {E.CAPACITY, E.AUTH, E.PAYMENT}
@@ -155,7 +210,10 @@ def test_every_code_and_pause_is_known() -> None:
         ("OpenEO batch job failed: NoDataAvailable: There is no data available for the given extents.", E.DATA),
         ("Exception: Could not find any products for your query", E.DATA),
         ("load_collection: NO DATA AVAILABLE", E.DATA),
-        ("Your job failed because the executor used too much memory", E.JOB),
+        ("Your job failed because the executor used too much memory", E.RESOURCES),
+        ("java.lang.OutOfMemoryError: Java heap space", E.RESOURCES),
+        ("Container killed by YARN, exit code: 137", E.RESOURCES),
+        ("There is no room for improvement", E.JOB),
         ("", E.JOB),
     ],
 )

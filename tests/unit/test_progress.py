@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from campaign.control import Control
 from campaign.errors import StoreUnavailable
 from campaign.meta import BackendState, CampaignMeta
 from campaign.tile import TERMINAL, Tile, TileStatus
@@ -48,6 +49,12 @@ class Store:
     def tiles(self, _: str) -> list[Tile]:
         return self.found
 
+    def tiles_on(self, _: str) -> list[Tile]:
+        return [tile for tile in self.found if tile.status is S.RUNNING]
+
+    def control(self, _: str) -> Control:
+        return Control(spent=6.0, jobs_paid=2)
+
     def get(self, _: str, tile_id: str) -> Tile | None:
         return next((tile for tile in self.found if tile.id == tile_id), None)
 
@@ -56,7 +63,16 @@ class Store:
         return [entry | {"error": "first\nsecond"}]
 
     def backend(self, name: str) -> BackendState:
-        return BackendState(name, "https://b", 2, 1, 4, self.paused_until, "payment: none left", self.trouble)
+        return BackendState(
+            name,
+            "https://b",
+            parallel_jobs=2,
+            started=1,
+            waiting=4,
+            paused_until=self.paused_until,
+            paused_reason="payment: none left",
+            trouble=self.trouble,
+        )
 
     def now(self) -> float:
         return 1000.0
@@ -142,23 +158,59 @@ def test_one_line() -> None:
 
 
 def test_the_block() -> None:
-    paused = BackendState("b", "https://b", 2, 1, 4, time.time() + 60, "payment: none left", "")
-    free = BackendState("d", "https://d", 8, 0, 4, time.time() - 60, "capacity: long ago", "")
-    ailing = BackendState("e", "https://e", 8, 0, 4, 0.0, "", "[500] Internal")
+    paused = BackendState(
+        "b",
+        "https://b",
+        parallel_jobs=2,
+        started=1,
+        waiting=4,
+        paused_until=time.time() + 60,
+        paused_reason="payment: none left",
+        trouble="",
+    )
+    free = BackendState(
+        "d",
+        "https://d",
+        parallel_jobs=8,
+        started=0,
+        waiting=4,
+        paused_until=time.time() - 60,
+        paused_reason="capacity: long ago",
+        trouble="",
+    )
+    ailing = BackendState(
+        "e",
+        "https://e",
+        parallel_jobs=8,
+        started=0,
+        waiting=4,
+        paused_until=0.0,
+        paused_reason="",
+        trouble="[500] Internal",
+    )
     text = shown(render(META, COUNTS, Throughput(), [paused, free, ailing]))
     assert "ndvi  5/10 tiles" in text
     assert "3" in text
     assert "not_started 3" in text
-    assert "b: 1/2 jobs  paused: payment: none left" in text
+    assert "b: 1/2 jobs, 4 tiles wait  paused for 60 s: payment: none left" in text
     assert "d: 0/8 jobs" in text
-    assert "e: 0/8 jobs  trouble: [500] Internal" in text
+    assert "e: 0/8 jobs, 4 tiles wait  trouble: [500] Internal" in text
     assert "long ago" not in text
     assert "canceled" not in text
     assert "━" * 60 in text
 
 
 def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
-    state = BackendState("b", "", 2, 0, 0, time.time() + 60, "capacity: [429] [bold]slow[/bold]", "")
+    state = BackendState(
+        "b",
+        "",
+        parallel_jobs=2,
+        started=0,
+        waiting=0,
+        paused_until=time.time() + 60,
+        paused_reason="capacity: [429] [bold]slow[/bold]",
+        trouble="",
+    )
     assert "[429] [bold]slow[/bold]" in shown(render(META, COUNTS, Throughput(), [state]))
 
 
@@ -242,7 +294,8 @@ def test_status_is_json() -> None:
     found = json.loads(json.dumps(report.status(store, META)))  # type: ignore[arg-type]
     assert found["by_status"] == {"not_started": 3, "running": 2, "published": 4, "failed": 1}
     assert (found["campaign"], found["total"]) == ("ndvi", 10)
-    backend = {"url": "https://b", "parallel_jobs": 2, "used": 1, "waiting": 4, "paused": None, "trouble": None}
+    backend = {"url": "https://b", "parallel_jobs": 2, "most_jobs": 2, "started": 1, "ahead": 0, "waiting": 4}
+    backend |= {"paused": None, "stopped": None, "trouble": None, "jobs": {}}
     assert found["backends"] == {"b": backend}
     assert found["last_tick"] == 10.0
     assert found["catalog"] == "/out/catalog/catalog.json"

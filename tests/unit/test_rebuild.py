@@ -80,18 +80,29 @@ def test_a_job_that_the_user_wanted_after_the_results_counts() -> None:
 
 @pytest.mark.parametrize("error_class", [ErrorClass.DATA, ErrorClass.USER_CODE])
 def test_a_job_that_would_fail_again_is_not_paid_for_again(error_class: ErrorClass) -> None:
-    facts = Facts(3, 99.0, {"error1": Reason(error_class, "no data", 4.0)})
+    facts = Facts(3, 99.0, reasons={"error1": Reason(error_class, "no data", 4.0)})
     tile = rebuilt([job("error")], facts=facts)
     assert (tile.status, tile.failed_step, tile.error_class) == (S.FAILED, "track", error_class)
     assert (tile.job_id, tile.costs, tile.error) == ("error1", 4.0, "no data")
 
 
 def test_what_failed_attempts_cost_is_known() -> None:
-    facts = Facts(3, 99.0, {"error1": Reason(ErrorClass.JOB, "x", 4.0), "error2": Reason(ErrorClass.JOB, "y", 5.0)})
+    facts = Facts(
+        3, 99.0, reasons={"error1": Reason(ErrorClass.JOB, "x", 4.0), "error2": Reason(ErrorClass.JOB, "y", 5.0)}
+    )
     again = rebuilt([job("error"), job("error", 2)], facts=facts)
     assert (again.status, again.spent, again.costs, again.error) == (S.NOT_STARTED, 9.0, None, "y")
     runs = rebuilt([job("error"), job("error", 2), job("running", 3)], facts=facts)
     assert (runs.spent, runs.costs) == (9.0, None)
+
+
+def test_what_failed_jobs_taught_is_known() -> None:
+    reasons = {"error1": Reason(ErrorClass.RESOURCES, "x"), "error2": Reason(ErrorClass.JOB, "y")}
+    facts = Facts(5, 99.0, ["a", "b"], 1, reasons=reasons)
+    jobs = [job("error", backend="a"), job("error", 2, backend="b"), job("error", 3, backend="a")]
+    tile = rebuilt(jobs, facts=facts)
+    assert (tile.status, tile.attempt, tile.escalation, tile.avoid) == (S.NOT_STARTED, 3, 1, "b")
+    assert rebuilt([*jobs, job("running", 4)], facts=facts).avoid == "b"
 
 
 JOBS = st.lists(

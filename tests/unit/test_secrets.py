@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 
 import pytest
 
+from campaign import secrets
 from campaign.secrets import scrub
 from workers.app import _Scrubbed
 
@@ -22,6 +24,8 @@ from workers.app import _Scrubbed
         ("sent Bearer hunter2hunter2 to it", "sent Bearer *** to it"),
         ("the token is basic//hunter2", "the token is basic//***"),
         ("auth oidc/egi/hunter2.hunter2 refused", "auth oidc/egi/*** refused"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.hunter2-x_Z is it", "*** is it"),
+        ("{'id': 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.hunter2'}", "{'id': '***'}"),
         ("FLEET_CDSE_PASSWORD=hunter2 was set", "FLEET_CDSE_PASSWORD=*** was set"),
         ("api_key: hunter2, and more", "api_key: ***, and more"),
     ],
@@ -47,11 +51,26 @@ def test_what_looks_like_none_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["FLEET_CDSE_PASSWORD", "OPENEO_AUTH_CLIENT_SECRET", "STAC_API_TOKEN", "AWS_SECRET_KEY"]
+    "name",
+    [
+        "FLEET_CDSE_PASSWORD",
+        "FLEET_CDSE_REFRESH_TOKEN",
+        "OPENEO_AUTH_CLIENT_SECRET",
+        "STAC_API_TOKEN",
+        "AWS_SECRET_KEY",
+        "MY_PASSWORD",
+    ],
 )
 def test_what_the_environment_says_is_a_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "open sesame")
     assert scrub("it said open sesame twice: open sesame") == "it said *** twice: ***"
+
+
+def test_what_a_process_was_given_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_kept", deque(maxlen=2))
+    for value in ("opaque-one", "opaque-two", "opaque-two", "x", "opaque-three"):
+        secrets.keep_secret(value)
+    assert scrub("opaque-one opaque-two opaque-three x") == "opaque-one *** *** x"
 
 
 def test_what_the_environment_says_of_other_things_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +103,7 @@ def test_secrets_of_other_forms(text: str) -> None:
     assert "hunter2" not in scrub(text)
 
 
-@pytest.mark.parametrize("word", ["token" * 110, "x" * 3000], ids=["secret", "long"])
+@pytest.mark.parametrize("word", ["token" * 110, "x" * 3000, "eyJ-" * 750], ids=["secret", "long", "JWTs"])
 def test_long_words_take_no_time(word: str) -> None:
     """Logs of jobs come with binary data and stack traces of any length."""
     before = time.process_time()

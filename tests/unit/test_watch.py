@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from campaign.control import Control
 from campaign.errors import FleetError, StoreUnavailable
 from campaign.meta import BackendState
 from campaign.tile import TileStatus
@@ -44,12 +45,15 @@ class Store:
     def catalog_state(self, _: str) -> dict[str, Any]:
         return self.catalog
 
+    def control(self, _: str) -> Control:
+        return Control()
+
     def backend(self, _: str) -> BackendState:
         return BackendState(**self.state)
 
 
 def backend() -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": "local", "url": "", "parallel_jobs": 2, "used": 1, "waiting": 3}
+    fields: dict[str, Any] = {"name": "local", "url": "", "parallel_jobs": 2, "started": 1, "waiting": 3}
     return fields | {"paused_until": 0.0, "paused_reason": "", "trouble": ""}
 
 
@@ -104,7 +108,7 @@ def test_a_catalog_error_is_told_and_the_third_one_ends_it(watch: Callable[..., 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"paused_until": time.time() + 900, "paused_reason": "payment: none left"}, "paused: payment: none left"),
+        ({"paused_until": time.time() + 900, "paused_reason": "payment: none left"}, ": payment: none left"),
         ({"paused_until": time.time() - 900, "paused_reason": "payment: none left"}, None),
         ({"trouble": "HTTP 502"}, "trouble: HTTP 502"),
         ({}, None),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +15,12 @@ from sandbox.behaviour import Behaviour, Dice, read_behaviour
 from sandbox.cli import build_parser, options_from
 from sandbox.conditions import holds
 from sandbox.errors import OpenEOError
+from sandbox.foreign import past_jobs
+from sandbox.memory import is_too_small, size
 from sandbox.options import Options
 from sandbox.runner import charge
-from sandbox.stats import kind_of
+from sandbox.stats import Window, kind_of
+from sandbox.store import Store
 from sandbox.validation import problems
 
 if TYPE_CHECKING:
@@ -33,7 +38,66 @@ def test_behaviour_from_settings_and_files(tmp_path: Path) -> None:
 
 
 def test_each_field_of_the_behaviour_is_simple() -> None:
-    assert all(type(getattr(Behaviour(), field.name)) in {int, float, bool, str} for field in fields(Behaviour))
+    kinds = {field.name: type(getattr(Behaviour(), field.name)) for field in fields(Behaviour)}
+    assert kinds.pop("script") is tuple
+    assert set(kinds.values()) == {int, float, bool, str}
+
+
+def test_a_script_is_read_from_text_and_from_lists() -> None:
+    rules = [{"title": "a=[0-9]", "failure": "OOM", "times": 2}, {"cancel_after": "1.5"}]
+    for behaviour in (read_behaviour([f"script={json.dumps(rules)}"]), Behaviour().changed({"script": rules})):
+        first, second = behaviour.script
+        assert (first.title, first.failure, first.times, first.cancel_after) == ("a=[0-9]", "OOM", 2, -1)
+        assert (second.title, second.cancel_after, second.needs_memory) == ("", 1.5, "")
+        # What is shown can be sent back.
+        assert Behaviour().changed(json.loads(json.dumps(behaviour.to_dict()))) == behaviour
+    assert Behaviour().changed({"script": ""}).script == ()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ([{"titel": "a"}], "Unknown key of a rule of the script titel"),
+        ([{"title": "(a"}], "regular expression"),
+        ([{"title": 1}], "regular expression"),
+        ([{"times": "many"}], "times: invalid literal"),
+        ([{"job_seconds": None}], "job_seconds"),
+        ([{"needs_memory": "much"}], "needs_memory: 'much' is not a size"),
+        ([{"lost_answer": "perhaps"}], "lost_answer is true or false"),
+        ({"title": "a"}, "list of rules"),
+        (["a"], "list of rules"),
+        (3, "list of rules"),
+        ("[{", "script is not JSON"),
+    ],
+)
+def test_a_wrong_script_is_refused(script: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Behaviour().changed({"script": script})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", 0), ("512", 512), ("2k", 2048), ("1.5G", 1.5 * 1024**3), ("500mb", 500 * 1024**2), ("1 TiB", 1024**4)],
+)
+def test_sizes_of_memory(text: str, expected: float) -> None:
+    assert size(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("submission", "too_small"),
+    [
+        ({"job_options": {"executor-memory": "3999m"}}, True),
+        ({"job_options": {"executor-memory": "4G"}}, False),
+        ({"executor-memory": "4096m"}, False),
+        ({"executor-memory": "1g"}, True),
+        ({"job_options": None}, True),
+        ({}, True),
+    ],
+)
+def test_whether_a_job_asks_for_enough_memory(submission: dict[str, Any], too_small: bool) -> None:  # noqa: FBT001
+    assert is_too_small(submission, "4G") is too_small
+    assert not is_too_small(submission, "")
+    assert is_too_small({}, "2G") is False
 
 
 def test_dice_repeat_and_meet_their_share() -> None:
@@ -129,3 +193,21 @@ def test_options(tmp_path: Path) -> None:
     for wrong in (["--user", "nobody"], ["--parallel", "0"], ["--scenes", str(tmp_path / "none")]):
         with pytest.raises(ValueError, match="--"):
             options_from(parser.parse_args(wrong))
+
+
+def test_a_long_past_is_made_quickly(tmp_path: Path) -> None:
+    store = Store(tmp_path / "jobs.sqlite")
+    began = time.perf_counter()
+    assert store.add_past(list(past_jobs(20_000, "demo", datetime.now(UTC))))
+    assert time.perf_counter() - began < 2
+    assert not store.add_past(list(past_jobs(3, "demo", datetime.now(UTC))))
+    assert store.counts() == {"finished": 20_000}
+    store.close()
+
+
+def test_the_most_within_a_window() -> None:
+    window = Window(1.0)
+    for moment in (0.0, 0.6, 0.9, 1.3, 1.55, 3.0, 3.1):
+        window.add(moment)
+    # 0.6, 0.9, 1.3 and 1.55: within a second, though not within a second of the clock.
+    assert window.most == 4
