@@ -38,6 +38,13 @@ class ErrorClass(StrEnum):
     """Whoever reads the traceback: a bug, ours or a library's, or a file that ends its worker."""
 
 
+FINAL = frozenset({ErrorClass.DATA, ErrorClass.USER_CODE, ErrorClass.UNEXPECTED})
+"""Classes of a failed job for which another one would fail as well."""
+
+ELSEWHERE = frozenset({ErrorClass.JOB, ErrorClass.TIMEOUT, ErrorClass.BACKEND})
+"""Classes of a failed job that may go better on another back-end."""
+
+
 class Rule(BaseModel):
     """Which class a failure belongs to, where the built-in table does not know or is wrong.
 

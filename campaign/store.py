@@ -6,8 +6,10 @@ import json
 import time
 import uuid
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from campaign.adding import encoded, row
 from campaign.backends import Backend
 from campaign.control import Control, Controls
 from campaign.errors import FleetError, NoRoom, TransitionLost
@@ -25,6 +27,8 @@ CHUNK = 1000
 
 ANYONE = "*"
 """As expected holder of a tile: whoever holds it."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 _NUMBERS = dict.fromkeys(("order", "rank", "attempt", "attempts_before", "tries", "escalation"), int) | dict.fromkeys(
     ("since", "submitted_at", "sent_at", "started_at", "finished_at", "published_at", "costs", "spent"), float
@@ -106,16 +110,29 @@ class TileStore:
         for number in range(self.redis.hlen(self.key("c", campaign, "table"))):
             yield self.table_chunk(campaign, number * CHUNK)
 
-    def add_tiles(self, tiles: Sequence[Tile], backends: Sequence[str]) -> int:
-        """Add those `tiles` of one campaign that are not there yet, waiting for room; returns how many were new."""
+    def add_tiles(
+        self, tiles: Sequence[Tile], backends: Sequence[str], history: Mapping[str, Sequence[Mapping[str, Any]]] = _NONE
+    ) -> int:
+        """Add those `tiles` of one campaign that are not there yet, each where its status belongs.
+
+        Args:
+            tiles: those that are not started wait for room.
+            backends: the campaign's.
+            history: id of a tile -> what failed for it before.
+
+        Returns:
+            How many were new.
+        """
         added = 0
         for start in range(0, len(tiles), CHUNK):
-            rows = [
-                (tile.id, tile.order, [tile.backend] if tile.pinned else list(backends), tile.pinned, tile.place)
-                for tile in tiles[start : start + CHUNK]
-            ]
+            rows = [row(tile, backends, history.get(tile.id, ())) for tile in tiles[start : start + CHUNK]]
             added += self._add(args=[self.namespace, tiles[0].campaign, json.dumps(rows)])
         return added
+
+    def adopt(self, before: Tile, after: Tile) -> bool:
+        """Give a tile a job that nobody knew of; whether it was still as `before`, without a job and held by nobody."""
+        told = row(after, (), instead=before)
+        return bool(self._add(args=[self.namespace, after.campaign, json.dumps([told])]))
 
     def catalog_state(self, campaign: str) -> dict[str, Any]:
         """What the catalog stands for.
@@ -215,7 +232,7 @@ class TileStore:
         arguments += [holder, "" if due is None else due, room, json.dumps(list(backends))]
         arguments += [uuid.uuid4().hex[:12], _entry(tile, failure) if failure else ""]
         for name, value in changes.items():
-            arguments += [name, _encoded(value)]
+            arguments += [name, encoded(value)]
         answer = self._transition(keys=[self.key("c", tile.campaign, "t", tile.id)], args=arguments)
         outcome = answer[0].decode()
         if outcome == "full":
@@ -330,12 +347,6 @@ def _decoded(raw: Mapping[bytes, bytes]) -> dict[str, str]:
 def _entry(tile: Tile, failure: Mapping[str, Any]) -> str:
     where = {"attempt": tile.attempt, "job_id": tile.job_id, "backend": tile.backend, "at": time.time()}
     return json.dumps(where | dict(failure))
-
-
-def _encoded(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _tile(campaign: str, tile_id: str, raw: Mapping[str, str]) -> Tile | None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What campaign names and tile ids are made of: safe in file names, STAC ids, URLs and Redis keys."""
 
+_MARKER = re.compile(rf"\[fleet:({NAME_PATTERN.pattern})/({NAME_PATTERN.pattern})/([0-9]{{1,9}}) ([A-Za-z0-9]+)\]")
+
 
 class TileStatus(StrEnum):
     """Where a tile is in its life; openEO's own job statuses are used verbatim while a job exists."""
@@ -181,7 +183,7 @@ class Tile:
         return NEXT_STEP.get(self.status)
 
     def marker(self, run: str) -> str:
-        """What the title of its job carries, so that the job is found again after a crash or a lost answer."""
+        """What its job's title carries, for the job to be found after a crash or a lost answer; `read_marker` reads it."""
         return f"[fleet:{self.campaign}/{self.id}/{self.attempt} {run}]"
 
     def candidates(self, backends: Sequence[str]) -> Sequence[str]:
@@ -197,6 +199,26 @@ class Tile:
     def evolve(self, **changes: Any) -> Tile:
         """A copy with `changes`."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What the title of a job says of whose it is."""
+
+    campaign: str
+    tile: str
+    """Id of the tile."""
+    attempt: int
+    run: str
+
+
+def read_marker(title: str) -> Marker | None:
+    """What `Tile.marker` wrote into a title, None where there is nothing of the kind; the last one counts."""
+    found = _MARKER.findall(title)
+    if not found:
+        return None
+    campaign, tile, attempt, run = found[-1]
+    return Marker(campaign, tile, int(attempt), run)
 
 
 def check_transition(source: TileStatus, target: TileStatus) -> None:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from campaign.backends import Backend
+    from campaign.failure import Rule
 
 _SECONDS = 300.0
 _SECONDS_PER_JOB = 2.0
 """How long an answer may take, and how much longer for each job."""
+
+_SECONDS_TO_LIST = 1800.0
+"""How long all jobs of a user may take to be listed: some have tens of thousands, in pages of a hundred."""
 
 _LONGEST_LINE = 500
 
@@ -33,24 +37,78 @@ def log_in_problems(backends: Iterable[Backend], seconds: float = _SECONDS, file
     Raises:
         FleetError: no answer came.
     """
-    return _ask("log_in", _question(backends, files), seconds)
+    return _problems("log_in", _question(backends, files), seconds)
 
 
-def stop_jobs(backends: Iterable[Backend], jobs: Mapping[str, Sequence[str]], files: Files | None = None) -> list[str]:
-    """Cancel jobs (back-end -> job ids) on their back-ends; returns what went wrong, a line each.
+def stop_jobs(
+    backends: Iterable[Backend],
+    jobs: Mapping[str, Sequence[str]],
+    files: Files | None = None,
+    *,
+    delete: bool = False,
+) -> list[str]:
+    """Cancel (or `delete`) jobs (back-end -> job ids) on their back-ends; returns what went wrong, a line each.
 
     Raises:
         FleetError: no answer came.
     """
-    seconds = _SECONDS + _SECONDS_PER_JOB * max(map(len, jobs.values()), default=0)
-    return _ask("stop_jobs", _question(backends, files) | {"jobs": dict(jobs)}, seconds)
+    asked = [backend for backend in backends if jobs.get(backend.name)]
+    question = "delete_jobs" if delete else "stop_jobs"
+    return _problems(question, _question(asked, files) | {"jobs": dict(jobs)}, _seconds_for(jobs))
+
+
+def list_jobs(
+    backends: Iterable[Backend], campaign: str, files: Files | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """All jobs of a campaign on its back-ends (see `workers.inventory`): back-end -> jobs.
+
+    Raises:
+        FleetError: one of them does not tell: then nothing is known.
+    """
+    question = _question(backends, files) | {"campaign": campaign}
+    found: dict[str, list[dict[str, Any]]] = _found("list_jobs", question, _SECONDS_TO_LIST)
+    return found
+
+
+def why_failed(
+    backends: Iterable[Backend],
+    jobs: Mapping[str, Sequence[str]],
+    rules: Sequence[Rule],
+    files: Files | None = None,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Why failed jobs (back-end -> job ids) did (see `workers.inventory`): back-end -> job id -> reason.
+
+    Raises:
+        FleetError: one of them does not tell.
+    """
+    asked = [backend for backend in backends if jobs.get(backend.name)]
+    question = _question(asked, files) | {"jobs": dict(jobs), "rules": [rule.model_dump(mode="json") for rule in rules]}
+    found: dict[str, dict[str, dict[str, Any]]] = _found("why_failed", question, _seconds_for(jobs))
+    return found
 
 
 def _question(backends: Iterable[Backend], files: Files | None) -> dict[str, Any]:
     return {"backends": [backend.model_dump() for backend in backends], "files": dict(files or {})}
 
 
-def _ask(question: str, about: dict[str, Any], seconds: float) -> list[str]:
+def _seconds_for(jobs: Mapping[str, Sequence[str]]) -> float:
+    return _SECONDS + _SECONDS_PER_JOB * max(map(len, jobs.values()), default=0)
+
+
+def _problems(question: str, about: dict[str, Any], seconds: float) -> list[str]:
+    problems: list[str] = _ask(question, about, seconds)["problems"]
+    return problems
+
+
+def _found(question: str, about: dict[str, Any], seconds: float) -> dict[str, Any]:
+    answer = _ask(question, about, seconds)
+    if answer["problems"]:
+        raise FleetError("\n".join(answer["problems"]))
+    found: dict[str, Any] = answer["found"]
+    return found
+
+
+def _ask(question: str, about: dict[str, Any], seconds: float) -> dict[str, Any]:
     try:
         answer = subprocess.run(  # noqa: S603  (our own module)
             [sys.executable, "-P", "-m", "workers.ask", question],
@@ -65,5 +123,5 @@ def _ask(question: str, about: dict[str, Any], seconds: float) -> list[str]:
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
         raise FleetError(f"asking the back-ends failed: {scrub(said)[:_LONGEST_LINE]}")
-    problems: list[str] = json.loads(answer.stdout)["problems"]
-    return problems
+    told: dict[str, Any] = json.loads(answer.stdout)
+    return told

@@ -13,6 +13,7 @@ from producer.ask import log_in_problems
 from producer.enqueue import output_folder, read_table, tiles_of
 from producer.order import in_order
 from producer.progress import at_rest
+from producer.resume import refuse_forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def check(file: CampaignFile, workdir: Path, *, ask_backends: bool = True) -> Ch
     problems = [f"{file.path.name}: {problem}" for problem in found]
     problems += _output_problems(file, workdir)
     if ask_backends:
-        problems += log_in_problems(file.backends, files=_login_files(file))
+        problems += log_in_problems(file.backends, files=login_files(file))
     return Checked(tuple(problems), table)
 
 
@@ -68,6 +69,8 @@ def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Call
         InvalidInput: something is wrong; all of it is told.
     """
     known = store.campaign(file.campaign.name)
+    if known is None:
+        refuse_forgotten(output_folder(file, workdir), file.campaign.name, file.path)
     checked = check(file, workdir, ask_backends=known is None)
     checked.refuse()
     if known is not None and not at_rest(store, known.name, store.counts(known.name)):
@@ -78,14 +81,14 @@ def check_before(file: CampaignFile, store: TileStore, workdir: Path, warn: Call
     return checked.table
 
 
-def _login_files(file: CampaignFile) -> dict[str, tuple[str, str]]:
+def login_files(file: CampaignFile) -> dict[str, tuple[str, str]]:
     """The file itself for each back-end that its `authenticate` logs in to."""
     return {backend.name: (str(file.path), file.source) for backend in file.backends if backend.auth == "custom"}
 
 
 def _backend_problems(file: CampaignFile) -> list[str]:
     try:
-        return log_in_problems(file.backends, _SECONDS_TO_ANSWER, _login_files(file))
+        return log_in_problems(file.backends, _SECONDS_TO_ANSWER, login_files(file))
     except FleetError as error:
         return [str(error)]
 

@@ -23,7 +23,7 @@ from producer.command import (
     with_pilot,
     workdir_option,
 )
-from producer.steering import limit, pause, resume
+from producer.steering import limit, pause, recover, resume
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
@@ -271,7 +271,7 @@ def demo(workdir: Path | None) -> None:
     sys.exit(run_demo(settings_for(workdir or Path("demo")), console()))
 
 
-for command in (pause, resume, limit):
+for command in (pause, resume, limit, recover):
     main.add_command(command)
 
 

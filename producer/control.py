@@ -131,7 +131,7 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     kept = {name: store.backend_settings(name) for name in jobs}
     backends = [Backend.from_store(fields) for fields in kept.values()]
     try:
-        return canceled, stop_jobs(backends, jobs, _login_files(store, kept)) if jobs else []
+        return canceled, stop_jobs(backends, jobs, login_files(store, kept)) if jobs else []
     except FleetError as error:
         return canceled, [str(error)]
 
@@ -203,7 +203,7 @@ def _known_backend(store: TileStore, name: str) -> None:
         raise InvalidInput(f"no back-end {name!r}; there are: {', '.join(store.backend_names()) or 'none'}")
 
 
-def _login_files(store: TileStore, kept: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+def login_files(store: TileStore, kept: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
     """Path and text of the campaign files that log in to back-ends."""
     metas = {name: store.campaign(fields.get("authenticated_by", "")) for name, fields in kept.items()}
     return {name: (meta.path, meta.source) for name, meta in metas.items() if meta is not None}

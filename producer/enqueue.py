@@ -18,11 +18,12 @@ from campaign.control import Controls, is_mended_by_a_new_file
 from campaign.errors import FleetError, InvalidInput, StoreUnavailable, TransitionLost
 from campaign.message import broker_options, tile_message
 from campaign.meta import CampaignMeta
+from campaign.record import remember
 from campaign.settings import celery_url
 from campaign.store import CHUNK
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from producer.order import in_order
-from producer.resume import refuse_changes
+from producer.resume import refuse_changes, refuse_forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,28 +67,36 @@ def enqueue(
         table: the campaign's table, if it was read already.
 
     Raises:
-        InvalidInput: the table is wrong; or the campaign that is there cannot go on with this file.
+        InvalidInput: the table is wrong; or the campaign that is there, or was, cannot go on with this file.
     """
     table = read_table(file) if table is None else table
     tiles = in_order(file, table, tiles_of(file, table))
     known = store.campaign(file.campaign.name)
-    meta = _meta(file, tiles, _digest(table, tiles), known, workdir)
+    run, created_at = (uuid.uuid4().hex[:8], time.time()) if known is None else (known.run, known.created_at)
+    meta = meta_of(file, tiles, digest(table, tiles), workdir, run, created_at)
+    if known is None:
+        refuse_forgotten(meta.output, meta.name, file.path)
     refuse_changes(store, file, known, meta, tiles)
-    for backend in file.backends:
-        store.put_backend(
-            backend.name, backend.model_dump(exclude_none=True) | {"authenticated_by": _hook(file, backend)}
-        )
-        store.clear_pause(backend.name)
+    put_backends(file, store)
     if known is None:
         store.put_table(meta.name, tables.encode(table, CHUNK))
     store.put_campaign(meta)
+    remember(meta.output, meta)  # before there are tiles
     store.put_catalog_state(meta.name, errors=0)
-    _control(store, meta, known, tiles)
+    put_control(store, meta, known, tiles)
     new = store.add_tiles(tiles, meta.backends)
     if known is not None and set(known.backends) != set(meta.backends):
         _wait_anew(store, meta)
     sent = send(redis_url, store.namespace, next_messages(store, meta.name, waiting=new > 0))
     return Enqueued(meta.total, new, sent)
+
+
+def put_backends(file: CampaignFile, store: TileStore) -> None:
+    """Write the settings of the campaign's back-ends; their pauses end."""
+    for backend in file.backends:
+        fields = backend.model_dump(exclude_none=True) | {"authenticated_by": _hook(file, backend)}
+        store.put_backend(backend.name, fields)
+        store.clear_pause(backend.name)
 
 
 def _hook(file: CampaignFile, backend: Backend) -> str:
@@ -132,7 +141,7 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
     ]
 
 
-def _control(store: TileStore, meta: CampaignMeta, known: CampaignMeta | None, tiles: list[Tile]) -> None:
+def put_control(store: TileStore, meta: CampaignMeta, known: CampaignMeta | None, tiles: list[Tile]) -> None:
     """Write the campaign's budget and, for a new one, its pilot; a mended campaign file ends the pause that it led to."""
     controls = Controls(store)
     controls.put(meta.name, budget=meta.budget)
@@ -200,18 +209,19 @@ def _wait_anew(store: TileStore, meta: CampaignMeta) -> None:
             continue
 
 
-def _digest(table: pd.DataFrame, tiles: list[Tile]) -> str:
+def digest(table: pd.DataFrame, tiles: list[Tile]) -> str:
     """Of all that the tiles are made from: the table, their ids, and the back-ends they are pinned to."""
     names = json.dumps([[tile.id, tile.backend] for tile in tiles])
     return hashlib.sha256(f"{tables.digest(table)} {names}".encode()).hexdigest()
 
 
-def _meta(
-    file: CampaignFile, tiles: list[Tile], digest: str, known: CampaignMeta | None, workdir: Path
+def meta_of(  # noqa: PLR0913, PLR0917  (what is found out in different places)
+    file: CampaignFile, tiles: list[Tile], table_digest: str, workdir: Path, run: str, created_at: float
 ) -> CampaignMeta:
+    """What the store keeps of the campaign of `file`."""
     return CampaignMeta(
         name=file.campaign.name,
-        run=uuid.uuid4().hex[:8] if known is None else known.run,
+        run=run,
         path=str(file.path),
         source=file.source,
         sha256=file.sha256,
@@ -220,8 +230,8 @@ def _meta(
         publish=file.campaign.publish.model_dump(exclude_none=True),
         max_attempts=file.campaign.max_attempts,
         total=len(tiles),
-        digest=digest,
-        created_at=time.time() if known is None else known.created_at,
+        digest=table_digest,
+        created_at=created_at,
         escalate=[dict(options) for options in file.campaign.escalate],
         rules=[rule.model_dump(mode="json", exclude_none=True) for rule in file.campaign.rules],
         **{name: getattr(file.campaign, name) for name in _AS_THEY_ARE},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
     from campaign.store import TileStore
     from campaign.tile import Tile
+    from producer.recover import Recovered
 
 _REASONS_SHOWN = 5
 
@@ -159,6 +160,27 @@ def _reasons(tiles: list[Tile]) -> Iterator[str]:
     reasons = Counter((tile.failed_step, tile.error_class, last_line(tile.error)) for tile in failed)
     for (step, error_class, reason), number in reasons.most_common(_REASONS_SHOWN):
         yield f"    {number} x {step}, {error_class}: {reason}"
+
+
+def recovered(store: TileStore, done: Recovered, *, kept: bool) -> Iterator[str]:
+    """What `recover` did, line by line.
+
+    Args:
+        store: the fleet's.
+        done: what came of it.
+        kept: whether orphans were left alone.
+    """
+    meta = done.meta
+    counts = ", ".join(f"{count} {status}" for status, count in store.counts(meta.name).items())
+    yield f"{meta.name}: run {meta.run} {'rebuilt' if done.rebuilt else 'is known'}, {meta.total} tiles: {counts}"
+    yield f"{meta.name}: {done.adopted} jobs adopted, {done.sent} tasks sent; `run` or the workers go on"
+    never_started = sum(job.status == "created" for job in done.orphans)
+    ended = "left alone" if kept else f"{len(done.orphans) - never_started} canceled, {never_started} deleted"
+    yield f"{meta.name}: {len(done.orphans)} orphans{f', {ended}' if done.orphans else ''}"
+    for job in done.orphans:
+        yield f"  {job.backend}\t{job.id}\t{job.status}\t{job.title}"
+    for run, count in done.others.items():
+        yield f"{meta.name}: {count} jobs of another run, {run}, are left alone"
 
 
 def last_line(text: str) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from campaign.errors import InvalidInput
+from campaign.record import campaign_folder, delivered, read_record
 from campaign.tile import TileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from campaign.backends import Backend
     from campaign.meta import CampaignMeta
+    from campaign.record import Record
     from campaign.spec import CampaignFile
     from campaign.store import TileStore
     from campaign.tile import Tile
@@ -44,6 +48,54 @@ def refuse_changes(
     for backend in file.backends:
         if backend.name not in file.moved:
             _refuse_other_url(store, file, backend)
+
+
+def refuse_forgotten(output: str | Path, campaign: str, path: Path) -> None:
+    """Refuse to begin a campaign of which the store knows nothing, but that was run before: its jobs were paid for.
+
+    Args:
+        output: folder of its results.
+        campaign: its name.
+        path: the campaign file.
+
+    Raises:
+        InvalidInput: its record is there; says when it was run, and what to do.
+    """
+    record = read_record(output, campaign)
+    if record is None:
+        return
+    when = f"{datetime.fromtimestamp(record.created_at, UTC):%Y-%m-%d %H:%M} UTC"
+    raise InvalidInput(
+        f"campaign {campaign} was run before (since {when}; {delivered(output, campaign)} tiles have their results in "
+        f"{campaign_folder(output, campaign)}), and the store does not know it: `openeo-fleet recover {path}` rebuilds "
+        "it without paying twice; to begin anew, give the campaign another name or output"
+    )
+
+
+def refuse_other_record(file: CampaignFile, record: Record, table_digest: str) -> None:
+    """Refuse to rebuild a campaign from a file that would not find all its jobs, or take them for other tiles'.
+
+    Raises:
+        InvalidInput: another table than the one that work was done with, or a back-end is missing or elsewhere.
+    """
+    if record.digest != table_digest:
+        raise InvalidInput(
+            f"{file.path}: the table of campaign {record.campaign} is not the one it was enqueued with (values, ids and "
+            "back-ends count); restore the table"
+        )
+    urls = {backend.name: backend.url for backend in file.backends}
+    for name, url in record.urls.items():
+        if name not in urls:
+            raise InvalidInput(
+                f"{file.path}: campaign {record.campaign} had jobs on back-end {name} ({url}), which is missing: its "
+                "jobs would not be found; put it back"
+            )
+        if url != urls[name] and name not in file.moved:
+            option = f"--backend {name}="
+            raise InvalidInput(
+                f"back-end {name}: {urls[name]} is not {url}, where jobs of campaign {record.campaign} are; write "
+                f"{option}{url} to look there, or {option}{urls[name]} if it is the same back-end"
+            )
 
 
 def _refuse_other_table(

@@ -1,4 +1,4 @@
-"""Commands that steer what runs: pause, resume, limit."""
+"""Commands that steer what runs, or bring it back: pause, resume, limit, recover."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from campaign.errors import InvalidInput
-from producer.command import Command, settings_for, workdir_option
+from producer.command import Command, backend_option, load, settings_for, warn, workdir_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,3 +72,27 @@ def limit(backend: str, changes: tuple[str, ...], workdir: Path | None) -> None:
 def _one_of(name: str | None, backend: str | None) -> None:
     if bool(name) == bool(backend):
         raise InvalidInput("give the NAME of a campaign, or --backend and the name of a back-end")
+
+
+@click.command(cls=Command)
+@click.argument("campaign")
+@workdir_option
+@backend_option
+@click.option("--run", "run_id", metavar="ID", default="", help="Which run of it, where there are jobs of several.")
+@click.option("--keep-orphans", is_flag=True, help="Only list jobs that no tile owns; default: cancel them.")
+def recover(campaign: str, workdir: Path | None, urls: tuple[str, ...], run_id: str, *, keep_orphans: bool) -> None:
+    """Rebuild CAMPAIGN, whose Redis is gone, from its jobs and results; cancel jobs that no tile owns."""
+    from producer import report  # noqa: PLC0415
+    from producer.recover import Wishes  # noqa: PLC0415
+    from producer.recover import recover as recover_campaign  # noqa: PLC0415
+    from producer.session import open_store  # noqa: PLC0415
+
+    settings = settings_for(workdir)
+    file = load(campaign, settings, urls)
+    wishes = Wishes(run_id, keep_orphans)
+    with open_store(settings, create=True) as opened:
+        done = recover_campaign(file, opened, settings.workdir, wishes, click.echo)
+        for line in report.recovered(opened.store, done, kept=keep_orphans):
+            click.echo(line)
+    for problem in done.problems:
+        warn(f"jobs may still run there: {problem}; `recover` again tries again")

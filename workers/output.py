@@ -12,10 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campaign.record import MANIFEST_NAME, campaign_folder, to_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from campaign.meta import CampaignMeta
+    from campaign.record import Manifest
     from campaign.tile import Tile
 
 _PART = ".part-"
@@ -33,10 +36,10 @@ class ResultFile:
 
 
 class TileFolder:
-    """The folder of one tile: `<output>/<campaign>/<tile>/`, with its assets and one STAC item beside each."""
+    """The folder of one tile: `<output>/<campaign>/<tile>/`, with its assets, one STAC item beside each, a manifest."""
 
     def __init__(self, meta: CampaignMeta, tile: Tile) -> None:
-        self.path = Path(meta.output) / tile.campaign / tile.id
+        self.path = campaign_folder(meta.output, tile.campaign) / tile.id
         self._tile = tile
 
     def files(self, names: Sequence[str]) -> list[ResultFile]:
@@ -78,6 +81,16 @@ class TileFolder:
         with self.writing(target) as part:
             part.write_text(json.dumps(item, separators=(",", ":")), "utf-8")
 
+    def begin_delivery(self) -> None:
+        """Say that the delivery is not complete any more: files of the last one are about to be replaced."""
+        (self.path / MANIFEST_NAME).unlink(missing_ok=True)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Say that the delivery is complete; the last thing to be written."""
+        target = self.path / MANIFEST_NAME
+        with self.writing(target) as part:
+            part.write_text(to_json(manifest), "utf-8")
+
     def read_item(self, item_id: str) -> dict[str, Any]:
         """A STAC item that was kept, its local assets with absolute paths."""
         item: dict[str, Any] = json.loads(self.item(item_id).read_text("utf-8"))
@@ -91,6 +104,8 @@ def _plain(name: str) -> str:
     """The last part of an asset's name, in plain letters, neither hidden nor too long."""
     last = unicodedata.normalize("NFKD", name.replace("\\", "/").rsplit("/", 1)[-1])
     plain = _UNSAFE.sub("_", last.encode("ascii", "ignore").decode())[-_MAX_NAME:].lstrip(".")
+    if plain.lower() == MANIFEST_NAME:
+        return f"_{plain}"
     return plain.replace(_ITEM, _ITEM.replace(".", "_", 1)) or "asset"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
+from campaign.record import Manifest
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
 from workers.failures import NoResults
@@ -18,8 +19,11 @@ from workers.schemas import validate_item
 from workers.stac import aware
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
+    from campaign.meta import CampaignMeta
     from workers.backend import Asset, FleetConnection
     from workers.context import Context
     from workers.output import ResultFile
@@ -63,10 +67,27 @@ def _deliver(context: Context, tile: Tile) -> dict[str, Any]:
         "properties": {"fleet:tile": tile.id, "fleet:backend": tile.backend},
     }
     files = folder.files([asset.name for asset in found.assets])
+    folder.begin_delivery()
     ids = [
         _deliver_asset(connection, asset, folder, file, common) for asset, file in zip(found.assets, files, strict=True)
     ]
-    return {"items": ",".join(ids), "costs": info.costs, "usage": json.dumps(info.usage) if info.usage else ""}
+    changes = {"items": ",".join(ids), "costs": info.costs, "usage": json.dumps(info.usage) if info.usage else ""}
+    paths = [file.path for file in files] + [folder.item(item) for item in ids]
+    folder.write_manifest(_manifest(meta, tile.evolve(**changes), paths))
+    return changes
+
+
+def _manifest(meta: CampaignMeta, tile: Tile, paths: list[Path]) -> Manifest:
+    """What says that the tile's delivery is complete."""
+    same = ("attempt", "backend", "job_id", "costs", "spent", "usage", "finished_at")
+    return Manifest(
+        campaign=tile.campaign,
+        tile=tile.id,
+        run=meta.run,
+        items=tile.items.split(","),
+        files={path.name: path.stat().st_size for path in paths},
+        **{name: getattr(tile, name) for name in same},
+    )
 
 
 def _deliver_asset(

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from campaign.errors import TransitionLost
-from campaign.failure import ErrorClass, Rule
+from campaign.failure import ELSEWHERE, FINAL, ErrorClass, Rule
 from campaign.tile import HAS_STARTED, HOLDS_SLOT, Step, Tile, TileStatus
 from workers.failures import JOB_LIMITS, Failure, classify, failure_fields, fingerprint
 from workers.pauses import EVERYTHING, STARTS
@@ -23,12 +23,6 @@ MAX_TRIES = 8
 
 PAUSES = {ErrorClass.CAPACITY: 10.0, ErrorClass.AUTH: 60.0, ErrorClass.PAYMENT: 600.0}
 """Seconds a back-end is paused when it does not say for how long."""
-
-_FINAL = frozenset({ErrorClass.DATA, ErrorClass.USER_CODE, ErrorClass.UNEXPECTED})
-"""Classes of a failed job for which another one would fail as well."""
-
-_ELSEWHERE = frozenset({ErrorClass.JOB, ErrorClass.TIMEOUT, ErrorClass.BACKEND})
-"""Classes of a failed job that may go better on another back-end."""
 
 _OF_A_JOB = frozenset({ErrorClass.JOB, ErrorClass.RESOURCES, ErrorClass.TIMEOUT, ErrorClass.BACKEND})
 """Classes after which a job that is there is of no use."""
@@ -230,13 +224,13 @@ def fail(context: Context, tile: Tile, step: Step, failure: Failure, **changes: 
 def job_failed(context: Context, tile: Tile, failure: Failure, costs: float | None = None, usage: str = "") -> Tile:
     """The back-end's job failed: another attempt if one is left and makes sense, else the tile fails."""
     meta = context.meta(tile.campaign)
-    if failure.error_class in _FINAL or tile.attempt - tile.attempts_before >= meta.max_attempts:
+    if failure.error_class in FINAL or tile.attempt - tile.attempts_before >= meta.max_attempts:
         return fail(context, tile, Step.TRACK, failure, costs=costs, usage=usage)
     entry = {"step": Step.TRACK.value, "costs": costs, **failure_fields(failure)}
     changes = {"spent": tile.spent + (costs or 0.0), "tries": 0, **failure_fields(failure)}
     if failure.error_class is ErrorClass.RESOURCES:
         changes["escalation"] = min(tile.escalation + 1, len(meta.escalate))
-    elif failure.error_class in _ELSEWHERE and not tile.pinned:
+    elif failure.error_class in ELSEWHERE and not tile.pinned:
         changes["avoid"] = _avoided(tile)
         if set(meta.backends) <= {*changes["avoid"].split(",")}:  # all of them again, this one last
             changes["avoid"] = tile.backend if len(meta.backends) > 1 else ""

@@ -44,6 +44,9 @@ TOLERANCE_DEGREES = 1.0
 MAX_ID_LENGTH = 200
 """Ids become file names (255 bytes on most file systems) with something before and after them."""
 
+RESERVED_IDS = frozenset({"campaign.json", "map.html"})
+"""Files beside the tiles' folders; upper and lower case are one on some file systems."""
+
 _SHOWN = 5
 _WORLD_DEGREES = 360.0
 
@@ -66,6 +69,11 @@ def tile_ids(df: pd.DataFrame, column: str | None = None) -> list[str]:
         raise InvalidInput(
             f"{source}: {_listed(bad)} cannot be tile ids: letters, digits, '_', '.' and '-' only, the first one a "
             f"letter or digit, at most {MAX_ID_LENGTH}; rename them or give another column"
+        )
+    taken = [(row, text) for row, text in enumerate(ids) if text.lower() in RESERVED_IDS]
+    if taken:
+        raise InvalidInput(
+            f"{source}: {_listed(taken)} cannot be tile ids: files of a campaign have these names; rename them"
         )
     first: dict[str, int] = {}
     again = [(row, text) for row, text in enumerate(ids) if first.setdefault(text, row) != row]

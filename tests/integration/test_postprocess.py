@@ -43,7 +43,7 @@ def test_the_asset_is_in_place_with_a_valid_item_beside_it(fleet: Fleet) -> None
     assert (message.task, dict(message.kwargs)) == (Step.PUBLISH, {"campaign": fleet.name, "tile": "t0"})
     tile = fleet.tile()
     assert (tile.status, tile.items, tile.holder, tile.error) == (S.POSTPROCESSED, "t0.openEO", "", "")
-    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json"]
+    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json", "tile.json"]
     found = item(fleet)
     validate_item(found)
     (asset,) = found["assets"].values()
@@ -113,7 +113,7 @@ def test_each_form_of_results(fleet: Fleet, form: str) -> None:
     fleet.sandbox.behave(items=form)
     fleet.step()
     assert fleet.tile().status is S.POSTPROCESSED
-    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json"]
+    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json", "tile.json"]
     validate_item(item(fleet))
     assert item(fleet)["geometry"] is not None
     assert item(fleet)["properties"]["end_datetime"] == "2024-06-01T00:00:00Z"
@@ -146,7 +146,7 @@ def test_a_download_that_goes_wrong_is_tried_again(fleet: Fleet, name: str) -> N
     fleet.tick()
     tile = fleet.tile()
     assert (tile.status, tile.error, tile.tries, tile.job_id) == (S.PUBLISHED, "", 0, finished.job_id)
-    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json"]
+    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json", "tile.json"]
 
 
 @pytest.mark.parametrize("status", [502, 504])
@@ -223,7 +223,7 @@ def test_what_a_killed_worker_left_is_swept(fleet: Fleet) -> None:
     (fleet.folder / "t0").mkdir(parents=True)
     (fleet.folder / "t0" / ".part-deadbeef-openEO.nc").write_bytes(b"half")
     fleet.step()
-    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json"]
+    assert files(fleet) == ["openEO.nc", "t0.openEO.stac.json", "tile.json"]
 
 
 def test_signed_urls(fleet: Fleet) -> None:
@@ -327,7 +327,7 @@ def test_several_files_make_several_items(fleet: Fleet) -> None:
     fleet.results("t0", {"a.csv": b"a\n1\n", "b.csv": b"b\n2\n"})
     fleet.step()
     assert fleet.tile().items == "t0.a,t0.b"
-    assert files(fleet) == ["a.csv", "b.csv", "t0.a.stac.json", "t0.b.stac.json"]
+    assert files(fleet) == ["a.csv", "b.csv", "t0.a.stac.json", "t0.b.stac.json", "tile.json"]
 
 
 def test_files_that_differ_in_their_suffix_only_make_an_item_each(fleet: Fleet) -> None:

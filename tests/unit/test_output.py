@@ -133,6 +133,15 @@ def test_an_asset_does_not_take_the_place_of_an_item(folder: TileFolder) -> None
     assert asset(folder, "t0.openEO.stac.json") != folder.item("t0.openEO")
 
 
+@pytest.mark.parametrize("name", ["tile.json", "TILE.JSON", "a/tile.json", ".tile.json"])
+def test_an_asset_does_not_take_the_place_of_the_manifest(folder: TileFolder, name: str) -> None:
+    files = folder.files([name, "_tile.json", "b/tile.json"])
+    names = [file.path.name for file in files]
+    assert "tile.json" not in [name.lower() for name in names]
+    assert len(set(names)) == 3
+    assert asset(folder, name).name.lower() == "_tile.json"
+
+
 def test_a_file_takes_its_place_when_it_is_whole(folder: TileFolder) -> None:
     target = asset(folder, "a.tif")
     with folder.writing(target) as part:

@@ -13,10 +13,12 @@ from campaign.tile import (
     RETRY_FROM,
     TERMINAL,
     TRANSITIONS,
+    Marker,
     Step,
     Tile,
     TileStatus,
     check_transition,
+    read_marker,
 )
 
 
@@ -62,6 +64,14 @@ def test_a_marker_is_of_one_attempt_in_one_run_of_a_campaign() -> None:
     markers = {other.marker("6dbae8db") for other in others} | {tile.marker("6dbae8db0"), tile.marker("dbae8db")}
     assert len(markers) == 6
     assert not any(tile.marker("6dbae8db") in marker for marker in markers)
+
+
+def test_a_marker_is_read_as_it_was_written() -> None:
+    marker = Tile("n.d-v_i", "31UFS_10m.v1-2", attempt=12).marker("6dbae8db")
+    for title in (marker, f"NDVI [x] {marker}", f"[fleet:other/a/1 6dbae8db] {marker} (copy)"):
+        assert read_marker(title) == Marker("n.d-v_i", "31UFS_10m.v1-2", 12, "6dbae8db")
+    for title in ("", "NDVI", "[fleet:ndvi/a]", "[fleet:ndvi/a/x run]", "[fleet:ndvi/../1 run]", "[fleet:ndvi/a/1]"):
+        assert read_marker(title) is None
 
 
 def test_names_are_safe_in_files_urls_and_keys() -> None:
