@@ -124,16 +124,22 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     canceled = 0
     while moving := [tile for status in NEXT_STEP for tile in store.tiles(meta.name, status)]:
         canceled += sum(_cancel(store, tile) for tile in moving)
+    left = [tile for tile in store.tiles(meta.name, TileStatus.CANCELED) if tile.job_id and not tile.finished_at]
+    problems = _end_jobs(store, [tile for tile in left if tile.started_at], delete=False)
+    return canceled, problems + _end_jobs(store, [tile for tile in left if not tile.started_at], delete=True)
+
+
+def _end_jobs(store: TileStore, tiles: Iterable[Tile], *, delete: bool) -> list[str]:
+    """Cancel the jobs of `tiles`, or `delete` such as never started; what went wrong, a line each."""
     jobs: dict[str, list[str]] = {}
-    for tile in store.tiles(meta.name, TileStatus.CANCELED):
-        if tile.job_id and not tile.finished_at:
-            jobs.setdefault(tile.backend, []).append(tile.job_id)
+    for tile in tiles:
+        jobs.setdefault(tile.backend, []).append(tile.job_id)
     kept = {name: store.backend_settings(name) for name in jobs}
     backends = [Backend.from_store(fields) for fields in kept.values()]
     try:
-        return canceled, stop_jobs(backends, jobs, login_files(store, kept)) if jobs else []
+        return stop_jobs(backends, jobs, login_files(store, kept), delete=delete) if jobs else []
     except FleetError as error:
-        return canceled, [str(error)]
+        return [str(error)]
 
 
 def pause(store: TileStore, meta: CampaignMeta) -> None:

@@ -27,7 +27,8 @@ from campaign.backends import Backend
 from campaign.failure import Rule
 from campaign.spec import Hooks, load_hooks
 from workers import inventory
-from workers.backend import FleetConnection, connect, job_pages
+from workers.backend import job_pages
+from workers.connection import FleetConnection, connect
 from workers.failures import LoginFailed, LoginUnavailable, clean
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from campaign.control import Controls
 from campaign.errors import FleetError
 from campaign.spec import Hooks, load_hooks
 from campaign.store import CHUNK, TileStore
-from workers.backend import FleetConnection, connect
+from workers.connection import FleetConnection, connect
 from workers.failures import LoginFailed
 from workers.limits import Limits
 from workers.pauses import Pauses

@@ -14,7 +14,8 @@ from openeo.rest import OpenEoClientException
 from openeo.rest.auth.oidc import OidcDeviceAuthenticator
 
 from campaign.backends import Backend
-from workers.backend import FleetConnection, connect, job_pages
+from workers.backend import job_pages
+from workers.connection import FleetConnection, connect
 from workers.failures import LoginFailed, clean
 from workers.tokens import for_people, keep_refresh_token
 

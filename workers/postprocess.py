@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from campaign.meta import CampaignMeta
-    from workers.backend import Asset, FleetConnection
+    from workers.backend import Asset
+    from workers.connection import FleetConnection
     from workers.context import Context
     from workers.output import ResultFile
 

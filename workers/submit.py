@@ -11,10 +11,12 @@ from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
 from workers import backend, recover
+from workers.connection import Intent, submitting
 from workers.failures import AnswerLost, JobRefused, UserCodeRaised
 
 if TYPE_CHECKING:
     from campaign.meta import CampaignMeta
+    from workers.connection import FleetConnection
     from workers.context import Context
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,14 @@ def _claim(context: Context, tile: Tile) -> Tile:
     if tile.status is not TileStatus.NOT_STARTED:
         room = "start" if tile.status is TileStatus.CREATED else "keep"
         return recover.claim(context, tile, Step.SUBMIT, room=room)
-    fresh = {"submitted_at": context.store.now(), "sent_at": 0.0, "finished_at": 0.0, "costs": None, "usage": ""}
+    fresh = {
+        "submitted_at": context.store.now(),
+        "sent_at": 0.0,
+        "started_at": 0.0,
+        "finished_at": 0.0,
+        "costs": None,
+        "usage": "",
+    }
     fresh["spent"] = tile.spent + (tile.costs or 0.0)
     return recover.claim(
         context,
@@ -79,7 +88,7 @@ def _create(context: Context, tile: Tile) -> bool:
     meta = context.meta(tile.campaign)
     holding = _Holding(context, tile)
     options = meta.escalate[: tile.escalation][-1:] or [{}]  # the last one, where the campaign has fewer by now
-    intent = backend.Intent(tile.marker(meta.run), holding.before_sending, job_options=options[0])
+    intent = Intent(tile.marker(meta.run), holding.before_sending, job_options=options[0])
     try:
         connection = context.connection(tile.backend)
         if tile.sent_at:
@@ -131,9 +140,7 @@ def _may_appear_yet(context: Context, tile: Tile) -> bool:
     return True
 
 
-def _start_job(
-    context: Context, meta: CampaignMeta, tile: Tile, connection: backend.FleetConnection, intent: backend.Intent
-) -> None:
+def _start_job(context: Context, meta: CampaignMeta, tile: Tile, connection: FleetConnection, intent: Intent) -> None:
     """Call the user's `start_job` as MultiBackendJobManager does; `intent` knows the job, or that there is none.
 
     Raises:
@@ -142,7 +149,7 @@ def _start_job(
     """
     start_job, row = context.hooks(meta).start_job, context.row(meta, tile)
     try:
-        with backend.submitting(intent):
+        with submitting(intent):
             job = start_job(
                 row=row,
                 connection_provider=context.connection,
@@ -161,7 +168,7 @@ def _start_job(
         raise JobRefused("start_job has to return the one job that it created on the connection given, or None")
 
 
-def _not_created(context: Context, tile: Tile, intent: backend.Intent, error: BaseException) -> bool:
+def _not_created(context: Context, tile: Tile, intent: Intent, error: BaseException) -> bool:
     """Nobody knows of a job, or it is known but what came after it went wrong; the job is never started here."""
     failure = recover.diagnose(context, tile, error)
     if intent.job_id:
@@ -175,9 +182,7 @@ def _not_created(context: Context, tile: Tile, intent: backend.Intent, error: Ba
     return False
 
 
-def _record(
-    context: Context, tile: Tile, connection: backend.FleetConnection, job_id: str, room: str = "start"
-) -> Tile:
+def _record(context: Context, tile: Tile, connection: FleetConnection, job_id: str, room: str = "start") -> Tile:
     """Record the job before anything else is done with it; one that came too late for its tile is removed.
 
     Returns:
@@ -196,7 +201,7 @@ def _record(
         raise
 
 
-def _estimate(context: Context, tile: Tile, connection: backend.FleetConnection) -> None:
+def _estimate(context: Context, tile: Tile, connection: FleetConnection) -> None:
     """Ask what the job will cost, for the first few of a campaign, where the back-end can tell."""
     if context.store.control(tile.campaign).jobs_estimated >= ESTIMATED:
         return

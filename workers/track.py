@@ -20,11 +20,13 @@ from campaign.tile import HAS_STARTED, HOLDS_SLOT, Step, Tile, TileStatus
 from workers import backend, recover
 from workers.failures import Failure, Throttled, classify, classify_job
 from workers.limits import LOST_AFTER
+from workers.strays import end_strays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from campaign.meta import CampaignMeta
+    from workers.connection import FleetConnection
     from workers.context import Context
 
 log = logging.getLogger(__name__)
@@ -125,18 +127,21 @@ def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, d
     oldest = datetime.fromtimestamp(min(tile.submitted_at for tile in tiles.values()), UTC) - backend.CLOCK_SKEW
     size = min(LARGEST_PAGE, max(backend.PAGE, 2 * len(tiles)))
     found: dict[str, dict[str, Any]] = {}
+    others: list[dict[str, Any]] = []
     for number, page in enumerate(backend.job_pages(connection, size), start=1):
         ours = {job["id"]: job for job in page if job.get("id") in tiles}
         found |= ours
+        others += [job for job in page if job.get("id") not in tiles]
         if not ours or len(found) == len(tiles) or backend.ends_before(page, oldest) or number == MAX_PAGES:
             break
+    end_strays(context, connection, others)
     missing = [job_id for job_id in tiles if job_id not in found]
     missing = random.sample(missing, min(DESCRIBED, len(missing)))
     with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
         return found | dict(zip(missing, pool.map(partial(_describe, context, connection), missing), strict=True))
 
 
-def _describe(context: Context, connection: backend.FleetConnection, job_id: str) -> dict[str, Any]:
+def _describe(context: Context, connection: FleetConnection, job_id: str) -> dict[str, Any]:
     """One job; `missing` where the back-end does not know it, no status where it does not say: the rest goes on."""
     try:
         return dict(connection.job(job_id).describe())

@@ -14,6 +14,7 @@ from campaign.control import Controls
 from campaign.errors import NoRoom, TransitionLost
 from campaign.tile import NEXT_STEP, Step, Tile, TileStatus
 from workers import backend
+from workers.connection import FleetConnection
 from workers.track import DESCRIBED, track
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def test_what_a_job_that_was_canceled_for_its_time_cost_is_kept(
     fleet = make_fleet(tiles=1, cancel_queued_job_after=100.0)
     fleet.sandbox.behave(queue_seconds=60.0)
     fleet.step("t0")
-    plain = backend.FleetConnection.job
+    plain = FleetConnection.job
 
     def charged(connection: Any, job_id: str) -> Any:
         job = plain(connection, job_id)
@@ -133,7 +134,7 @@ def test_what_a_job_that_was_canceled_for_its_time_cost_is_kept(
         job.describe = lambda: known | {"costs": 2.5}
         return job
 
-    monkeypatch.setattr(backend.FleetConnection, "job", charged)
+    monkeypatch.setattr(FleetConnection, "job", charged)
     fleet.store.redis.hincrbyfloat(fleet.store.key("c", fleet.name, "t", "t0"), "since", -101)
     track(fleet.context, "local")
     assert (fleet.tile("t0").error_class, fleet.tile("t0").spent) == ("timeout", 2.5)
@@ -154,7 +155,7 @@ def test_the_first_jobs_are_estimated_where_the_back_end_can(make_fleet: Callabl
 
 @pytest.mark.parametrize("answer", [[], {"costs": "many"}, {}, None])
 def test_an_estimate_that_is_none_does_not_disturb(fleet: Fleet, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = backend.FleetConnection.get
+    plain = FleetConnection.get
 
     def get(connection: Any, path: str, **words: Any) -> Any:
         response = plain(connection, "/" if path.endswith("/estimate") else path, **words)
@@ -162,7 +163,7 @@ def test_an_estimate_that_is_none_does_not_disturb(fleet: Fleet, answer: Any, mo
             response._content = json.dumps(answer).encode()
         return response
 
-    monkeypatch.setattr(backend.FleetConnection, "get", get)
+    monkeypatch.setattr(FleetConnection, "get", get)
     fleet.step("t0")
     assert fleet.tile("t0").status is S.QUEUED
     assert fleet.context.controls.get(fleet.name).jobs_estimated == 0

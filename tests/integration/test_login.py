@@ -22,7 +22,8 @@ from campaign.failure import ErrorClass
 from campaign.spec import load_campaign
 from campaign.tile import TileStatus
 from producer.enqueue import enqueue
-from workers.backend import Asset, connect, download
+from workers.backend import Asset, download
+from workers.connection import connect
 from workers.device import log_in as log_in_at_terminal
 from workers.failures import LoginFailed, LoginUnavailable, classify
 from workers.login import _Held
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from campaign.store import TileStore
     from sandbox.spawn import Sandbox
     from tests.integration.conftest import Fleet
-    from workers.backend import FleetConnection
+    from workers.connection import FleetConnection
 
 PUBLIC = "sandbox-default-client"
 GRAPH: dict[str, Any] = {"add": {"process_id": "add", "arguments": {"x": 1, "y": 2}, "result": True}}

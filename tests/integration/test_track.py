@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from campaign.tile import Step, TileStatus
-from workers import backend
+from workers.connection import FleetConnection
 from workers.track import SLOWEST, track
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_a_failed_job_gets_other_attempts_and_then_the_tile_fails(make_fleet: Ca
 @pytest.mark.parametrize("charged", [7.5, None])
 def test_what_failed_attempts_cost_is_kept(make_fleet: Callable[..., Fleet], charged: float | None) -> None:
     fleet = make_fleet(tiles=1, max_attempts=3)
-    describe = backend.FleetConnection.job
+    describe = FleetConnection.job
 
     def charging(connection: Any, job_id: str) -> Any:
         job = describe(connection, job_id)
@@ -117,7 +117,7 @@ def test_what_failed_attempts_cost_is_kept(make_fleet: Callable[..., Fleet], cha
 
     failing(fleet, "OOM")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend.FleetConnection, "job", charging)
+        patch.setattr(FleetConnection, "job", charging)
         for attempts in (1, 2):
             fail_once(fleet)
             tile = fleet.tile("t0")
@@ -321,7 +321,7 @@ def test_a_job_that_one_answer_does_not_tell_of_holds_up_nobody(fleet: Fleet, mo
     fleet.step("t1")
     fleet.job_is("t0", "finished")
     fleet.job_is("t1", "finished")
-    broken, describe = fleet.tile("t0").job_id, backend.FleetConnection.job
+    broken, describe = fleet.tile("t0").job_id, FleetConnection.job
 
     def job(connection: Any, job_id: str) -> Any:
         if job_id == broken:
@@ -329,7 +329,7 @@ def test_a_job_that_one_answer_does_not_tell_of_holds_up_nobody(fleet: Fleet, mo
         return describe(connection, job_id)
 
     monkeypatch.setattr("workers.backend.job_pages", lambda *_: iter([[]]))
-    monkeypatch.setattr(backend.FleetConnection, "job", job)
+    monkeypatch.setattr(FleetConnection, "job", job)
     look(fleet)
     assert (fleet.tile("t0").status, fleet.tile("t1").status) == (S.QUEUED, S.FINISHED)
 
@@ -391,3 +391,22 @@ def test_the_logs_that_cannot_be_had_do_not_stop_the_tracker(fleet: Fleet, monke
     look(fleet)
     tile = fleet.tile("t0")
     assert (tile.status, tile.error) == (S.NOT_STARTED, "the back-end gave no reason")
+
+
+def test_a_job_that_its_tile_does_not_own_is_ended_on_the_way(fleet: Fleet) -> None:
+    """A worker that was cut off, and came back when another one had taken over, made a second one."""
+    fleet.sandbox.behave(job_seconds=30.0)
+    fleet.step("t0")
+    fleet.step("t1")
+    tile, connection = fleet.tile("t0"), fleet.context.connection("local")
+    mark = tile.marker(fleet.meta.run)
+    idle = connection.create_job(GRAPH, title=f"twin {mark}").job_id
+    busy = connection.create_job(GRAPH, title=f"busy twin {mark}")
+    busy.start()
+    stranger = connection.create_job(GRAPH, title=f"of another fleet {tile.marker('0badcafe')}").job_id
+    look(fleet)
+    states = {job["id"]: job["status"] for job in fleet.jobs("t0")}
+    assert idle not in states
+    assert states[busy.job_id] == "canceled"
+    assert states[stranger] == "created"
+    assert states[tile.job_id] in {"queued", "running"}
