@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import threading
 import time
@@ -209,4 +210,28 @@ def test_redis_is_killed_and_comes_back(fleet: Any, sandboxes: dict[str, Any], w
     output, _ = process.communicate(timeout=600)
     assert process.returncode in {0, 1}, output
     assert "Traceback" not in output
+    nothing_lost_nothing_twice(fleet, sandboxes)
+
+
+@pytest.mark.timeout(1200)
+def test_redis_is_wiped_and_the_campaign_recovered(
+    fleet: Any, sandboxes: dict[str, Any], write: Path, wait_until: Any
+) -> None:
+    process = fleet.start("run", str(write), "--no-flower")
+    wait_until(lambda: fleet.counts("chaos").get("published", 0) >= 0.4 * TILES, 600)
+    fleet.kill([process.pid, *fleet.workers(), fleet.redis_pid()])
+    process.communicate()
+    wait_until(lambda: not fleet.pids())
+    shutil.rmtree(fleet.state_dir)
+
+    refused = fleet("run", str(write), "--no-flower")
+    assert refused.returncode == 2, refused.stdout
+    assert "openeo-fleet recover" in refused.stderr
+    for _ in range(5):  # a back-end in trouble may well answer the next time
+        recovered = fleet("recover", str(write), timeout=300)
+        if recovered.returncode == 0:
+            break
+    assert recovered.returncode == 0, recovered.stderr
+    done = fleet("run", str(write), "--no-flower", timeout=600)
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
     nothing_lost_nothing_twice(fleet, sandboxes)
