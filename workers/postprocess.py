@@ -10,7 +10,7 @@ from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.message import Message, tile_message
 from campaign.record import Manifest
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
-from workers import backend, recover
+from workers import backend, setbacks
 from workers.failures import NoResults
 from workers.items import JobInfo, build_item, item_id
 from workers.limits import LOST_AFTER
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 def postprocess(context: Context, tile: Tile) -> list[Message]:
     """Download the results of the tile's job, make an item of each file, move both to their final place."""
-    if recover.put_off_while_paused(context, tile):
+    if setbacks.put_off_while_paused(context, tile):
         return []
-    held = recover.claim(context, tile, Step.POSTPROCESS)
+    held = setbacks.claim(context, tile, Step.POSTPROCESS)
     with context.limits.leases.tile(held):
         try:
             changes = _deliver(context, held)
         except (TransitionLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
-            recover.step_failed(context, held, Step.POSTPROCESS, recover.diagnose(context, held, error))
+            setbacks.step_failed(context, held, Step.POSTPROCESS, setbacks.diagnose(context, held, error))
             return []
     done = context.store.transition(held, TileStatus.POSTPROCESSED, due=LOST_AFTER, **NO_FAILURE | changes)
     message = tile_message(done)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.spec import Publish
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
-from workers import recover
+from workers import setbacks
 from workers.collection import CollectionInfo
 from workers.output import TileFolder
 from workers.static_catalog import ITEMS_PER_SHARD, StaticCatalog
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def publish(context: Context, tile: Tile) -> list[Message]:
     """Put the tile's items into the catalog; the same again changes nothing."""
-    held = recover.claim(context, tile, Step.PUBLISH)
+    held = setbacks.claim(context, tile, Step.PUBLISH)
     with context.limits.leases.tile(held):
         try:
             meta = context.meta(held.campaign)
@@ -31,7 +31,7 @@ def publish(context: Context, tile: Tile) -> list[Message]:
         except (TransitionLost, StoreUnavailable):
             raise
         except Exception as error:  # noqa: BLE001  (one bad tile stops one tile)
-            recover.step_failed(context, held, Step.PUBLISH, recover.diagnose(context, held, error))
+            setbacks.step_failed(context, held, Step.PUBLISH, setbacks.diagnose(context, held, error))
             return []
     context.store.transition(held, TileStatus.PUBLISHED, published_at=context.store.now(), **NO_FAILURE)
     return []

@@ -10,7 +10,7 @@ from campaign.errors import FleetError, NoRoom, StoreUnavailable, TransitionLost
 from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import NO_FAILURE, Step, Tile, TileStatus
-from workers import backend, recover
+from workers import backend, setbacks
 from workers.connection import Intent, submitting
 from workers.failures import AnswerLost, JobRefused, UserCodeRaised
 
@@ -36,7 +36,7 @@ def submit(context: Context, tile: Tile) -> list[Message]:
     Returns:
         Messages for the tiles that got the room this one gave back.
     """
-    if recover.put_off_while_paused(context, tile):
+    if setbacks.put_off_while_paused(context, tile):
         return []
     try:
         held = _claim(context, tile)
@@ -56,7 +56,7 @@ def _claim(context: Context, tile: Tile) -> Tile:
     """Take hold of the tile; a new attempt takes room and is recorded before anything is sent."""
     if tile.status is not TileStatus.NOT_STARTED:
         room = "start" if tile.status is TileStatus.CREATED else "keep"
-        return recover.claim(context, tile, Step.SUBMIT, room=room)
+        return setbacks.claim(context, tile, Step.SUBMIT, room=room)
     fresh = {
         "submitted_at": context.store.now(),
         "sent_at": 0.0,
@@ -66,7 +66,7 @@ def _claim(context: Context, tile: Tile) -> Tile:
         "usage": "",
     }
     fresh["spent"] = tile.spent + (tile.costs or 0.0)
-    return recover.claim(
+    return setbacks.claim(
         context,
         tile,
         Step.SUBMIT,
@@ -170,15 +170,15 @@ def _start_job(context: Context, meta: CampaignMeta, tile: Tile, connection: Fle
 
 def _not_created(context: Context, tile: Tile, intent: Intent, error: BaseException) -> bool:
     """Nobody knows of a job, or it is known but what came after it went wrong; the job is never started here."""
-    failure = recover.diagnose(context, tile, error)
+    failure = setbacks.diagnose(context, tile, error)
     if intent.job_id:
         known = _record(context, tile, context.connection(tile.backend), intent.job_id, "started")
-        recover.step_failed(context, known, Step.SUBMIT, failure, sure=False)
+        setbacks.step_failed(context, known, Step.SUBMIT, failure, sure=False)
         return False
     refused = getattr(error.__cause__ or error, "http_status_code", 0) in _REFUSED
     if intent.sent and not refused and failure.error_class is ErrorClass.USER_CODE:
         failure = replace(failure, error_class=ErrorClass.TRANSIENT)
-    recover.step_failed(context, tile, Step.SUBMIT, failure, sure=refused if intent.sent else not tile.sent_at)
+    setbacks.step_failed(context, tile, Step.SUBMIT, failure, sure=refused if intent.sent else not tile.sent_at)
     return False
 
 
@@ -219,7 +219,7 @@ def _start(context: Context, tile: Tile) -> bool:
     except (TransitionLost, StoreUnavailable):
         raise
     except Exception as error:  # noqa: BLE001  (see _create)
-        recover.step_failed(context, tile, Step.SUBMIT, recover.diagnose(context, tile, error), sure=False)
+        setbacks.step_failed(context, tile, Step.SUBMIT, setbacks.diagnose(context, tile, error), sure=False)
         return False
     return _queued(context, tile)
 

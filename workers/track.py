@@ -17,10 +17,10 @@ from campaign.errors import StoreUnavailable, TransitionLost
 from campaign.failure import ErrorClass
 from campaign.message import Message, tile_message
 from campaign.tile import HAS_STARTED, HOLDS_SLOT, Step, Tile, TileStatus
-from workers import backend, recover
+from workers import backend, setbacks
 from workers.failures import Failure, Throttled, classify, classify_job
 from workers.limits import LOST_AFTER
-from workers.strays import end_strays
+from workers.orphans import end_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -118,7 +118,7 @@ def _trouble(context: Context, name: str, failure: Failure) -> None:
     log.warning("%s: %s", name, failure.message, extra={"action": Step.TRACK})
     if not failure.ours:
         context.pauses.trouble(name, failure.message)
-    recover.leave_alone(context, name, failure)
+    setbacks.leave_alone(context, name, failure)
 
 
 def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, dict[str, Any]]:
@@ -134,7 +134,7 @@ def _jobs(context: Context, name: str, tiles: Mapping[str, Tile]) -> dict[str, d
         others += [job for job in page if job.get("id") not in tiles]
         if not ours or len(found) == len(tiles) or backend.ends_before(page, oldest) or number == MAX_PAGES:
             break
-    end_strays(context, connection, others)
+    end_orphans(context, connection, others)
     missing = [job_id for job_id in tiles if job_id not in found]
     missing = random.sample(missing, min(DESCRIBED, len(missing)))
     with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
@@ -156,7 +156,7 @@ def _mind(context: Context, name: str, error: Exception) -> Failure:
     """What a request about one job ran into; where the back-end wants fewer requests, it gets fewer."""
     failure = classify(error)
     if failure.error_class is ErrorClass.CAPACITY:
-        recover.leave_alone(context, name, failure)
+        setbacks.leave_alone(context, name, failure)
     return failure
 
 
@@ -175,7 +175,7 @@ def _move(context: Context, metas: Mapping[str, CampaignMeta], tile: Tile, job: 
             return _canceled(context, metas[tile.campaign], tile)
         if status == "missing":
             gone = Failure(ErrorClass.JOB, f"job {tile.job_id} is not on the back-end any more")
-            return recover.job_failed(context, tile, gone)
+            return setbacks.job_failed(context, tile, gone)
         if status == "created" and context.store.now() - tile.since > NOT_STARTED_AFTER:
             backend.start(context.connection(tile.backend), tile.job_id)
         if _JOB_STATUSES.get(status, tile.status) is not tile.status:
@@ -191,14 +191,14 @@ def _move(context: Context, metas: Mapping[str, CampaignMeta], tile: Tile, job: 
 def _job_failed(context: Context, meta: CampaignMeta, tile: Tile) -> Tile:
     """Another attempt or the end of the tile, by what the job's logs say; what it cost is kept."""
     logs = backend.error_logs(context.connection(tile.backend), tile.job_id)
-    return _ended(context, tile, classify_job(logs, recover.rules_of(meta)))
+    return _ended(context, tile, classify_job(logs, setbacks.rules_of(meta)))
 
 
 def _ended(context: Context, tile: Tile, failure: Failure) -> Tile:
     """The job ended without results; what it cost all the same is kept."""
     job = _describe(context, context.connection(tile.backend), tile.job_id)
     costs, usage = job.get("costs"), job.get("usage")
-    return recover.job_failed(
+    return setbacks.job_failed(
         context, tile, failure, None if costs is None else float(costs), json.dumps(usage) if usage else ""
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from campaign.tile import Step, TileStatus
-from workers.recover import claim
+from workers.setbacks import claim
 from workers.track import track
 
 if TYPE_CHECKING:

@@ -262,7 +262,7 @@ def test_a_checksum_tells_of_a_file_that_was_cut(fleet: Fleet) -> None:
 
 
 def test_a_damaged_result_is_fetched_again_and_then_fails(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.recover.MAX_TRIES", 2)
+    monkeypatch.setattr("workers.setbacks.MAX_TRIES", 2)
     fleet.finished()
     fleet.results("t0", {"openEO.nc": b"\x89HDF\r\n\x1a\n" + b"no" * 500})
     fleet.step()

@@ -90,7 +90,7 @@ def test_every_item_of_a_tile_is_published(fleet: Fleet) -> None:
 
 def test_an_item_that_is_gone_fails_its_tile_only(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some tries: the file may be on a network share that is away."""
-    monkeypatch.setattr("workers.recover.MAX_TRIES", 2)
+    monkeypatch.setattr("workers.setbacks.MAX_TRIES", 2)
     for tile_id in ("t0", "t1"):
         fleet.finished(tile_id)
         fleet.step(tile_id)

@@ -18,7 +18,7 @@ from campaign.failure import ErrorClass
 from campaign.spec import load_campaign
 from campaign.tile import Step, TileStatus
 from producer.enqueue import enqueue
-from workers import backend, recover
+from workers import backend, setbacks
 from workers.submit import submit
 from workers.tick import tick
 
@@ -581,7 +581,7 @@ def test_a_refusal_pauses_the_back_end_and_keeps_the_tile(fleet: Fleet, name: st
     state = fleet.store.backend("local")
     assert state.paused
     assert state.paused_reason.startswith(f"{error_class}: ")
-    pause = behaviour.get("retry_after", recover.PAUSES[ErrorClass(error_class)])
+    pause = behaviour.get("retry_after", setbacks.PAUSES[ErrorClass(error_class)])
     assert state.paused_until - fleet.store.now() == pytest.approx(pause, abs=2)
     due = fleet.due_in("t0")
     if name == "503":  # whether there is a job is not known
@@ -684,7 +684,7 @@ def test_a_back_end_that_does_not_answer_costs_no_attempt(make_fleet: Callable[.
 def test_an_outage_pauses_the_back_end_longer_and_longer_until_it_answers(make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet(tiles=2)
     pauses = []
-    for _ in range(recover.MAX_TRIES + 4):
+    for _ in range(setbacks.MAX_TRIES + 4):
         with fleet.away():
             fleet.step("t0")
         tile, state = fleet.tile("t0"), fleet.store.backend("local")
@@ -706,7 +706,7 @@ def test_a_tile_fails_when_its_tries_are_used_up(
     make_fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = make_fleet(tiles=1)
-    monkeypatch.setattr("workers.recover.MAX_TRIES", 3)
+    monkeypatch.setattr("workers.setbacks.MAX_TRIES", 3)
     fleet.sandbox.behave(server_errors=1.0, server_error_status=500)
     for tries in (1, 2):
         fleet.step("t0")
@@ -728,16 +728,16 @@ def test_a_tile_that_ends_its_workers_fails(fleet: Fleet, status: TileStatus) ->
     else:
         claimed_by_the_dead(fleet, sent=None)
     first = fleet.tile("t0").tries
-    for _ in range(recover.MAX_TRIES - first):
+    for _ in range(setbacks.MAX_TRIES - first):
         fleet.store.claim(fleet.tile("t0"), 0.001)
         time.sleep(0.003)
-    assert (fleet.tile("t0").status, fleet.tile("t0").tries) == (status, recover.MAX_TRIES)
+    assert (fleet.tile("t0").status, fleet.tile("t0").tries) == (status, setbacks.MAX_TRIES)
     fleet.sandbox.clear_stats()
     fleet.tick()
     tile = fleet.tile("t0")
     step = "submit" if status is S.SUBMITTING else "postprocess"
     assert (tile.status, tile.failed_step, tile.error_class) == (S.FAILED, step, "unexpected")
-    assert tile.error == f"{step} ended its worker {recover.MAX_TRIES} times"
+    assert tile.error == f"{step} ended its worker {setbacks.MAX_TRIES} times"
     assert "t0" not in slots(fleet)
     assert fleet.due_in("t0") is None
     assert fleet.store.history(fleet.name, "t0")[-1]["error_class"] == "unexpected"
@@ -752,7 +752,7 @@ def test_each_claim_is_a_try_until_one_goes_well(fleet: Fleet) -> None:
 
 def test_pauses_do_not_use_up_the_tries(fleet: Fleet) -> None:
     fleet.sandbox.behave(credits=0.0)
-    for _ in range(recover.MAX_TRIES + 1):
+    for _ in range(setbacks.MAX_TRIES + 1):
         fleet.unpause()
         fleet.step("t0")
     assert fleet.tile("t0").status is S.CREATED

@@ -29,7 +29,7 @@ from workers.failures import (
     failure_fields,
     fingerprint,
 )
-from workers.recover import PAUSES, backoff
+from workers.setbacks import PAUSES, backoff
 
 E = ErrorClass
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from campaign.tile import Marker, Tile, TileStatus
-from workers.strays import is_stray
+from workers.orphans import is_orphan
 
 S = TileStatus
 
 
 @pytest.mark.parametrize(
-    ("tile", "attempt", "stray"),
+    ("tile", "attempt", "orphan"),
     [
         (Tile("c", "t", S.QUEUED, attempt=1, job_id="j"), 1, False),
         (Tile("c", "t", S.QUEUED, attempt=1, job_id="other"), 1, True),
@@ -28,5 +28,5 @@ S = TileStatus
         (Tile("c", "t", S.QUEUED, attempt=1, job_id="other"), 2, False),
     ],
 )
-def test_a_job_is_a_stray_when_its_tile_has_another_or_is_past_it(tile: Tile, attempt: int, stray: bool) -> None:  # noqa: FBT001
-    assert is_stray(tile, "j", Marker("c", "t", attempt, "run")) is stray
+def test_a_job_is_an_orphan_when_its_tile_has_another_or_is_past_it(tile: Tile, attempt: int, orphan: bool) -> None:  # noqa: FBT001
+    assert is_orphan(tile, "j", Marker("c", "t", attempt, "run")) is orphan

@@ -1,4 +1,4 @@
-"""Strays: jobs of ours that no tile owns, seen in the list of jobs on the way; they are ended before they cost more."""
+"""Orphans: jobs of ours that no tile owns, seen in the list of jobs on the way; they are ended before they cost more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _ACTIVE = frozenset({"created", "queued", "running"})
 
 
-def end_strays(context: Context, connection: FleetConnection, listed: Iterable[dict[str, Any]]) -> None:
+def end_orphans(context: Context, connection: FleetConnection, listed: Iterable[dict[str, Any]]) -> None:
     """Stop the jobs among those `listed` that are a tile's no longer; those that never started are removed.
 
     A worker that was cut off while it asked for a job, and comes back after another one had taken over, leaves such.
@@ -36,12 +36,12 @@ def end_strays(context: Context, connection: FleetConnection, listed: Iterable[d
     tiles = {tile.key: tile for tile in context.store.tiles_of(keys)} if keys else {}
     for (job_id, (job, marker)), key in zip(marked.items(), keys, strict=True):
         tile = tiles.get(key)
-        if tile is not None and is_stray(tile, job_id, marker):
+        if tile is not None and is_orphan(tile, job_id, marker):
             log.warning("%s: job %s is not its own any more and is ended", key, job_id, extra={"action": Step.TRACK})
             backend.stop_quietly(connection, job_id, remove=job["status"] == "created")
 
 
-def is_stray(tile: Tile, job_id: str, marker: Marker) -> bool:
+def is_orphan(tile: Tile, job_id: str, marker: Marker) -> bool:
     """Whether the job with `marker` is not, and will not be, the one of `tile`."""
     if tile.holder or tile.job_id == job_id:
         return False
