@@ -49,12 +49,15 @@ def test_every_part_is_used_and_its_end_is_there(render_docs: ModuleType) -> Non
 
 
 def test_the_readme_s_campaign_file_loads(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    code, settings = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     path = tmp_path / "ndvi.py"
     path.write_text(code, "utf-8")
     file = load_campaign(path)
     assert file.campaign.name == "summer-ndvi"
     assert len(file.campaign.table()) == 4
+    words: dict[str, Any] = {}
+    exec(settings, words)
+    assert words["campaign"].escalate[1] == {"executor-memory": "8G"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
