@@ -301,7 +301,7 @@ class Fleet:
         state, control = self.store.backend(name), self.controls.get("c")
         if asked and now["started"] - before["started"]:
             assert len(now["started"]) <= state.most
-        if now["slots"] - before["slots"] and not control.holds and control.pilot_upto is None:
+        if now["slots"] - before["slots"] and not control.paused and control.pilot_upto is None:
             assert len(now["slots"]) <= state.most + state.prepared_jobs
 
 
