@@ -244,6 +244,7 @@ def test_random_order_is_the_same_in_each_run(make_fleet: Callable[..., Fleet], 
     assert sorted(first) == sorted(f"t{number}" for number in range(20))
     assert first != [f"t{number}" for number in range(20)]
     store.redis.flushdb()
+    (fleet.folder / "campaign.json").unlink()
     assert order_of(make_fleet(name="mixed", tiles=20, parallel_jobs=1, shuffle=True)) == first
 
 
