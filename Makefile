@@ -25,8 +25,8 @@ help:  ## list the targets
 demo: $(DEMO) $(PROJECT)  ## run the Antwerp NDVI example on a local openEO back-end, into ./demo
 	@$(BIN)/openeo-fleet demo
 
-test: $(DEV) $(PROJECT)  ## run all tests (PYTEST_ARGS="..." goes to pytest)
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: $(DEV) $(PROJECT)  ## run all tests, as many at once as there are processors (PYTEST_ARGS="..." goes to pytest)
+	@$(BIN)/pytest --numprocesses=auto --dist=worksteal $(PYTEST_ARGS)
 
 chaos: $(DEV) $(PROJECT)  ## the long form of the chaos tests: 300 tiles, minutes (CHAOS_TILES, CHAOS_SEED)
 	@CHAOS_TILES=$${CHAOS_TILES:-300} $(BIN)/pytest -s tests/acceptance/test_chaos.py $(PYTEST_ARGS)

@@ -221,6 +221,11 @@ def read_marker(title: str) -> Marker | None:
     return Marker(campaign, tile, int(attempt), run)
 
 
+def same_job(one: str, other: str) -> bool:
+    """Whether two ids mean the same job: a back-end that lists another's jobs puts its name before their ids."""
+    return one == other or bool(other and one.endswith(f"-{other}")) or bool(one and other.endswith(f"-{one}"))
+
+
 def check_transition(source: TileStatus, target: TileStatus) -> None:
     """Raise unless `target` may follow `source`.
 

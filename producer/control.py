@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from campaign.meta import CampaignMeta
     from campaign.store import TileStore
+    from producer.ask import Files
 
 STEPS = (Step.SUBMIT, Step.POSTPROCESS, Step.PUBLISH)
 """Steps that a user can send a tile back to."""
@@ -125,19 +126,22 @@ def cancel(store: TileStore, meta: CampaignMeta) -> tuple[int, list[str]]:
     while moving := [tile for status in NEXT_STEP for tile in store.tiles(meta.name, status)]:
         canceled += sum(_cancel(store, tile) for tile in moving)
     left = [tile for tile in store.tiles(meta.name, TileStatus.CANCELED) if tile.job_id and not tile.finished_at]
-    problems = _end_jobs(store, [tile for tile in left if tile.started_at], delete=False)
-    return canceled, problems + _end_jobs(store, [tile for tile in left if not tile.started_at], delete=True)
+    kept = {name: store.backend_settings(name) for name in {tile.backend for tile in left}}
+    files = login_files(store, kept)  # all that the store knows is read before: `run` may end, and its Redis with it
+    return canceled, [*_end_jobs(left, kept, files, started=True), *_end_jobs(left, kept, files, started=False)]
 
 
-def _end_jobs(store: TileStore, tiles: Iterable[Tile], *, delete: bool) -> list[str]:
-    """Cancel the jobs of `tiles`, or `delete` such as never started; what went wrong, a line each."""
+def _end_jobs(
+    tiles: Iterable[Tile], kept: Mapping[str, Mapping[str, str]], files: Files, *, started: bool
+) -> list[str]:
+    """Cancel those jobs of `tiles` that are `started`, or delete those that never were; what went wrong, a line each."""
     jobs: dict[str, list[str]] = {}
     for tile in tiles:
-        jobs.setdefault(tile.backend, []).append(tile.job_id)
-    kept = {name: store.backend_settings(name) for name in jobs}
-    backends = [Backend.from_store(fields) for fields in kept.values()]
+        if bool(tile.started_at) is started:
+            jobs.setdefault(tile.backend, []).append(tile.job_id)
+    backends = [Backend.from_store(fields) for name, fields in kept.items() if name in jobs]
     try:
-        return stop_jobs(backends, jobs, login_files(store, kept), delete=delete) if jobs else []
+        return stop_jobs(backends, jobs, files, delete=not started) if jobs else []
     except FleetError as error:
         return [str(error)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaign.failure import ELSEWHERE, FINAL, ErrorClass
 from campaign.record import Manifest
-from campaign.tile import Step, Tile, TileStatus, read_marker
+from campaign.tile import Step, Tile, TileStatus, read_marker, same_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,8 +56,8 @@ class Job:
         return self.status not in _AT_AN_END
 
     def is_same(self, job_id: str) -> bool:
-        """Whether `job_id` means this job: one back-end may list another's jobs, with its name before their ids."""
-        return self.id == job_id or self.id.endswith(f"-{job_id}") or job_id.endswith(f"-{self.id}")
+        """Whether `job_id` means this job."""
+        return same_job(self.id, job_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +32,9 @@ _CONNECTIONS = 16
 
 _READ_AGAIN_AFTER = (0.3, 1.0)
 """Seconds after which a request that only reads is sent again."""
+
+_PATIENCE = 5.0
+"""Seconds that a request waits at most because the back-end asks for that."""
 
 _OF_THE_MOMENT = frozenset({500, 502, 503, 504})
 """HTTP statuses that the next moment may not show."""
@@ -70,8 +75,7 @@ class FleetConnection(LoginConnection):
         self.session.hooks["response"].append(self._note_retry_after)
 
     def _note_retry_after(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        text = response.headers.get("Retry-After", "")
-        self._wait.seconds = float(text) if text.isdigit() else None
+        self._wait.seconds = _seconds(response.headers.get("Retry-After", ""))
 
     def request(self, method: str, path: str, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request when its time has come; one that only reads is sent again where the answer is lost.
@@ -85,10 +89,20 @@ class FleetConnection(LoginConnection):
             try:
                 return self._send(method, path, *arguments, **options)
             except (OpenEoApiPlainError, requests.ConnectionError) as error:
-                if pause is None or method.lower() != "get" or not _worth_another(error):
+                if pause is None or method.lower() != "get" or not self._worth_another(error):
                     raise
-                time.sleep(pause)
+                time.sleep(max(pause, getattr(error, "retry_after", None) or 0.0))
         raise AssertionError
+
+    def _worth_another(self, error: Exception) -> bool:
+        """Whether a request that only reads may well be answered if it is sent again in a moment.
+
+        Where nobody paces the requests, a back-end that wants a moment gets it; else all workers leave it alone.
+        """
+        if not isinstance(error, OpenEoApiPlainError):
+            return not is_away(error)
+        patience = 0.0 if self._gate else _PATIENCE
+        return error.http_status_code in _OF_THE_MOMENT and (getattr(error, "retry_after", None) or 0.0) <= patience
 
     def _send(self, method: str, path: str, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request; one that creates the job of a tile is recorded before."""
@@ -130,11 +144,14 @@ class FleetConnection(LoginConnection):
         return job
 
 
-def _worth_another(error: Exception) -> bool:
-    """Whether a request that only reads may well be answered if it is sent again at once."""
-    if isinstance(error, OpenEoApiPlainError):
-        return error.http_status_code in _OF_THE_MOMENT and not getattr(error, "retry_after", None)
-    return not is_away(error)
+def _seconds(retry_after: str) -> float | None:
+    """How long to wait by a Retry-After header, which gives seconds or a date; None where it says neither."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 @contextmanager

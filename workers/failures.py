@@ -168,9 +168,16 @@ def is_away(error: Exception) -> bool:
 
 def _by_tables(error: BaseException) -> Failure:
     if isinstance(error, UserCodeRaised) and error.__cause__ is not None:
-        cause = error.__cause__
+        cause = _throttled(error.__cause__) or error.__cause__
         return _known(cause, ErrorClass.USER_CODE) or Failure(ErrorClass.USER_CODE, _traceback(cause))
     return _known(error, ErrorClass.TRANSIENT) or Failure(ErrorClass.UNEXPECTED, _traceback(error))
+
+
+def _throttled(error: BaseException | None) -> Throttled | None:
+    """Our own rate limit below what user code made of it."""
+    while error is not None and not isinstance(error, Throttled):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _known(error: BaseException, other_4xx: ErrorClass) -> Failure | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from campaign.tile import Marker, Step, Tile, TileStatus, read_marker
+from campaign.tile import Marker, Step, Tile, TileStatus, read_marker, same_job
 from workers import backend
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def end_orphans(context: Context, connection: FleetConnection, listed: Iterable[
 
 def is_orphan(tile: Tile, job_id: str, marker: Marker) -> bool:
     """Whether the job with `marker` is not, and will not be, the one of `tile`."""
-    if tile.holder or tile.job_id == job_id:
+    if tile.holder or same_job(tile.job_id, job_id):
         return False
     if marker.attempt != tile.attempt:
         return marker.attempt < tile.attempt

@@ -68,6 +68,9 @@ class Pauses:
         Returns:
             For how many seconds; 0 if it is not paused.
         """
+        left = self.paused_for(backend, starting=False)
+        if left:  # others noticed it at the same time
+            return left
         times = int(self._redis.hincrby(self._key(backend), "outages", 1)) - OUTAGES_BEFORE_PAUSE
         if times < 0:
             return 0.0

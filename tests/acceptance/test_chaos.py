@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TILES = int(os.environ.get("CHAOS_TILES", "40"))
+TILES = int(os.environ.get("CHAOS_TILES", "30"))
 SEED = int(os.environ.get("CHAOS_SEED", "7"))
 MARKER = re.compile(r"\[fleet:chaos/([^/]+)/(\d+) (\w+)\]$")
 ATTEMPTS = 4

@@ -25,7 +25,7 @@ def test_failed_tiles_are_told_and_can_be_retried(fleet: Any, start_sandbox: Any
         failed = fleet("run", file, "--no-flower")
         assert failed.returncode == 1, failed.stdout + failed.stderr
         assert "0 of 4 tiles published" in failed.stdout
-        assert "4 x track, job:" in failed.stdout
+        assert "4 x track, resources:" in failed.stdout
         listed = fleet("tiles", "ndvi", "--status", "failed").stdout.splitlines()
         assert len(listed) == 4
         one = fleet("tiles", "ndvi", "--id", listed[0].split("\t")[0]).stdout
@@ -60,7 +60,7 @@ def test_canceled_campaign_stops_its_jobs(
         run.communicate(timeout=30)
         connection = openeo.connect(sandbox.url).authenticate_oidc_client_credentials("robot", "key")
         assert {job["status"] for job in connection.list_jobs()} == {"canceled"}
-        assert fleet.status("ndvi")["backends"]["local"]["used"] == 0
+        assert fleet.status("ndvi")["backends"]["local"]["jobs"] == {}
 
 
 def test_export_has_the_job_managers_columns(fleet: Any, start_sandbox: Any, campaign_file: Any) -> None:

@@ -238,7 +238,7 @@ def test_tiles_wait_for_a_provider_in_trouble(make_fleet: Any, monkeypatch: pyte
     fleet.sandbox.behave(provider_errors=1.0)
     fleet.step("t0")
     tile = fleet.tile("t0")
-    assert (tile.status, tile.error_class, tile.tries) == (TileStatus.NOT_STARTED, "outage", 0)
+    assert (tile.status, tile.error_class, tile.tries) == (TileStatus.NOT_STARTED, "outage", 1)
     assert not fleet.store.backend("local").paused
 
 
