@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from campaign.errors import InvalidInput
 from campaign.table.extent import with_geometry
-from campaign.tile import Step, TileStatus
+from campaign.tile import TERMINAL, Step, TileStatus
 from producer.check import check_before
 from producer.enqueue import enqueue
 from producer.processes import Child, Processes
@@ -56,7 +56,7 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
     """Run the campaign of `file` until it has ended; the same again resumes it.
 
     Returns:
-        The exit code: 0 if no tile failed, 1 if some did.
+        The exit code: 0 if no tile failed, 1 if some did, or are held back.
 
     Raises:
         InvalidInput: something is wrong; nothing was sent.
@@ -75,7 +75,8 @@ def run(file: CampaignFile, settings: Settings, console: Console, *, flower: boo
             _draw_map(store, meta, warn)
         for line in summary(store, meta):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return 1 if store.counts(meta.name).get(TileStatus.FAILED) else 0
+        counts = store.counts(meta.name)
+        return 1 if counts.get(TileStatus.FAILED) or any(status not in TERMINAL for status in counts) else 0
 
 
 def _warner(console: Console) -> Callable[[str], None]:

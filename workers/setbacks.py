@@ -185,7 +185,8 @@ def _stop_early(context: Context, tile: Tile, step: Step, failure: Failure) -> N
     if times < most or _CAME_FURTHER & context.store.counts(tile.campaign).keys():
         return
     last = (failure.message.strip().splitlines() or [""])[-1]
-    why = f"{failure.error_class}: each of the first {times} tiles failed with the same error: {last}"
+    why = f"{failure.error_class}: each of the first {times} tiles failed with the same error: {last}; mend the campaign file"
+    why += f" and run it again; `retry {tile.campaign} --class {failure.error_class}` brings these tiles back"
     context.controls.put(tile.campaign, paused=why)
 
 
