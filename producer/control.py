@@ -152,7 +152,7 @@ def pause(store: TileStore, meta: CampaignMeta) -> None:
 
 
 def resume(store: TileStore, meta: CampaignMeta, budget: float | None = None) -> None:
-    """Let a campaign go on, whatever held it back.
+    """Let a campaign go on; a pilot that runs still has to go well, one that did not is passed over.
 
     Args:
         store: the fleet's.
@@ -168,7 +168,9 @@ def resume(store: TileStore, meta: CampaignMeta, budget: float | None = None) ->
     control = controls.get(meta.name)
     if not control.may_spend(0):
         raise InvalidInput(f"{control.holds()}: give a larger one with --budget")
-    controls.put(meta.name, paused="", pilot_upto=None, pilot_failed=None)
+    if control.pilot_failed and not control.paused:
+        controls.put(meta.name, pilot_upto=None, pilot_failed=None)
+    controls.put(meta.name, paused="")
     controls.forget_errors(meta.name)
 
 

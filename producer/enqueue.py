@@ -144,7 +144,8 @@ def tiles_of(file: CampaignFile, table: pd.DataFrame) -> list[Tile]:
 def put_control(store: TileStore, meta: CampaignMeta, known: CampaignMeta | None, tiles: list[Tile]) -> None:
     """Write the campaign's budget and, for a new one, its pilot; a mended campaign file ends the pause that it led to."""
     controls = Controls(store)
-    controls.put(meta.name, budget=meta.budget)
+    if known is None or known.budget != meta.budget:  # else the one that `resume --budget` gave stays
+        controls.put(meta.name, budget=meta.budget)
     if known is None and 0 < meta.pilot < len(tiles):
         pilot = [tile.id for tile in sorted(tiles, key=lambda tile: tile.place)[: meta.pilot]]
         controls.put(meta.name, pilot=",".join(pilot), pilot_upto=meta.pilot)

@@ -217,6 +217,26 @@ def test_a_failed_pilot_can_be_passed_over(make_fleet: Callable[..., Fleet]) -> 
     assert begun(fleet) == {"t0", "t1", "t2"}
 
 
+def test_a_pause_does_not_end_a_pilot(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(tiles=3, parallel_jobs=3, pilot=1)
+    control.pause(fleet.store, fleet.meta)
+    fleet.tick()
+    assert begun(fleet) == set()
+    control.resume(fleet.store, fleet.meta)
+    fleet.tick()
+    assert begun(fleet) == {"t0"}
+
+
+def test_a_budget_of_the_users_outlives_another_run(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(budget=5.0)
+    control.resume(fleet.store, fleet.meta, budget=50.0)
+    again(fleet)
+    assert fleet.store.control(fleet.name).budget == 50.0
+    fleet.path.write_text(fleet.path.read_text().replace("'budget': 5.0", "'budget': 70.0"))
+    again(fleet)
+    assert fleet.store.control(fleet.name).budget == 70.0
+
+
 def order_of(fleet: Fleet) -> list[str]:
     """The order in which tiles come when one has room at a time."""
     fleet.start_with(lambda **_: None)
