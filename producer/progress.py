@@ -281,7 +281,9 @@ def room(state: BackendState) -> str:
     ahead = state.places - state.started
     text = f"{state.started}/{state.most} jobs"
     text += f", {ahead} ahead" if ahead > 0 else ""
-    return text + (f", {state.waiting} tiles wait" if state.waiting else "")
+    text += f", {state.waiting} tiles wait" if state.waiting else ""
+    text += f", {state.requests_per_second:g} requests/s" if state.requests_per_second else ""
+    return text + (f", {state.submissions_per_minute:g} submissions/min" if state.submissions_per_minute else "")
 
 
 def bar(counts: Mapping[TileStatus, int], total: int, width: int = _BAR) -> Text:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from campaign.tile import Tile
     from producer.recover import Recovered
 
+_LIMITS = ("parallel_jobs", "queued_jobs", "prepared_jobs", "requests_per_second", "submissions_per_minute")
+
 _REASONS_SHOWN = 5
 
 _NO_TICK_FOR = 15.0
@@ -38,7 +40,7 @@ def status(store: TileStore, meta: CampaignMeta) -> dict[str, Any]:
         state = store.backend(name)
         backends[name] = {
             "url": meta.urls[name],
-            "parallel_jobs": state.parallel_jobs,
+            "limits": {limit: getattr(state, limit) for limit in _LIMITS},
             "most_jobs": state.most,
             "started": state.started,
             "ahead": max(0, state.places - state.started),

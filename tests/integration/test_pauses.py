@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,7 +107,7 @@ def test_workers_that_keep_to_a_rate_are_not_refused(make_fleet: Callable[..., F
 
 def test_requests_are_spread_over_time(store: TileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("workers.rates.time.sleep", waits.append)
+    monkeypatch.setattr("workers.rates.time", SimpleNamespace(sleep=waits.append))
     local(store, requests_per_second=10)
     rates, began = Rates(store), store.now()
     for _ in range(30):
@@ -129,7 +130,7 @@ def test_a_request_that_would_wait_too_long_is_not_reserved(store: TileStore) ->
 def test_after_a_pause_the_pace_begins_slowly(
     store: TileStore, rate: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.rates.time.sleep", lambda _: None)
+    monkeypatch.setattr("workers.rates.time", SimpleNamespace(sleep=lambda _: None))
     local(store, **({"requests_per_second": rate} if rate else {}))
     rates, gaps = Rates(store), []
     field(store, "ramp_from", store.now())
@@ -283,7 +284,7 @@ def test_nobody_sends_before_retry_after_ends(fleet: Fleet, refusal: dict[str, f
 
 def test_a_short_rest_of_a_pause_is_waited_for(store: TileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("workers.rates.time.sleep", waits.append)
+    monkeypatch.setattr("workers.rates.time", SimpleNamespace(sleep=waits.append))
     local(store)
     Pauses(store).pause("local", LONGEST_WAIT - 1, "capacity: slow down")
     Rates(store).wait("local")

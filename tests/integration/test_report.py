@@ -27,7 +27,9 @@ def test_a_campaign_on_its_way(fleet: Fleet) -> None:
     fleet.context.pauses.pause("local", 60, "payment: none left", what="starts")
     found = json.loads(json.dumps(report.status(fleet.store, fleet.meta)))
     assert found["by_status"] == {"not_started": 1, "queued": 2}
-    backend = {"url": fleet.sandbox.url, "parallel_jobs": 2, "most_jobs": 2, "started": 2, "ahead": 0, "waiting": 1}
+    limits = {"parallel_jobs": 2, "queued_jobs": 0, "prepared_jobs": 0}
+    limits |= {"requests_per_second": None, "submissions_per_minute": None}
+    backend = {"url": fleet.sandbox.url, "limits": limits, "most_jobs": 2, "started": 2, "ahead": 0, "waiting": 1}
     backend |= {"paused": "payment: none left", "stopped": None, "trouble": None, "jobs": {"queued": 2}}
     assert found["backends"] == {"local": backend}
     assert found["last_tick"] is None

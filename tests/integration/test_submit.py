@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -662,7 +663,7 @@ def test_refused_credentials_are_not_tried_again_at_once(fleet: Fleet, monkeypat
         fleet.step(tile_id)
         assert fleet.tile(tile_id).error_class == "auth"
     assert fleet.sandbox.stats()["requests"] == {}
-    monkeypatch.setattr("workers.context.time.monotonic", lambda: time.perf_counter() + 1e9)
+    monkeypatch.setattr("workers.context.time", SimpleNamespace(monotonic=lambda: time.perf_counter() + 1e9))
     monkeypatch.setenv("FLEET_LOCAL_PASSWORD", "demo")
     fleet.unpause()
     fleet.step("t1")

@@ -294,7 +294,9 @@ def test_status_is_json() -> None:
     found = json.loads(json.dumps(report.status(store, META)))  # type: ignore[arg-type]
     assert found["by_status"] == {"not_started": 3, "running": 2, "published": 4, "failed": 1}
     assert (found["campaign"], found["total"]) == ("ndvi", 10)
-    backend = {"url": "https://b", "parallel_jobs": 2, "most_jobs": 2, "started": 1, "ahead": 0, "waiting": 4}
+    limits = {"parallel_jobs": 2, "queued_jobs": 0, "prepared_jobs": 0}
+    limits |= {"requests_per_second": None, "submissions_per_minute": None}
+    backend = {"url": "https://b", "limits": limits, "most_jobs": 2, "started": 1, "ahead": 0, "waiting": 4}
     backend |= {"paused": None, "stopped": None, "trouble": None, "jobs": {}}
     assert found["backends"] == {"b": backend}
     assert found["last_tick"] == 10.0
