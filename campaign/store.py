@@ -211,7 +211,7 @@ class TileStore:
             anyone: move it whoever holds it; default: it must be held as `tile` says.
             holder: token of who holds it afterwards.
             due: seconds until somebody has to look at it again, None for never.
-            room: keep, take, free, wait, start or ready (see `transition.lua`).
+            room: keep, take, free, wait, start, started or ready (see `transition.lua`).
             backends: candidates for take and wait.
             failure: goes into the history of the tile with the move.
             changes: fields of the tile to set; None and "" remove one.

@@ -162,7 +162,7 @@ def leave_alone(context: Context, backend: str, failure: Failure) -> float:
     """
     if failure.error_class is ErrorClass.OUTAGE:
         return context.pauses.outage(backend, reason(failure), failure.retry_after)
-    if failure.error_class not in PAUSES or failure.ours:
+    if failure.error_class not in PAUSES:
         return 0.0
     seconds = failure.retry_after or PAUSES[failure.error_class]
     starts = failure.error_class is ErrorClass.PAYMENT or failure.code in JOB_LIMITS
